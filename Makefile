@@ -1,0 +1,43 @@
+# make check   what can be said without running it
+# make test    every test, with the race detector, those against real peers too
+# make bench   the Go benchmarks of the hot paths, with allocations
+# make fuzz    every fuzz target for FUZZTIME, one after the other
+
+GO       ?= go
+FUZZTIME ?= 30s
+PACKAGES  = ./...
+
+.PHONY: build check test test-unit test-e2e fuzz bench tools clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/usher ./cmd/usher
+
+check:
+	@unformatted="$$(gofmt -l $$(git ls-files '*.go'))"; [ -z "$$unformatted" ] || { echo "not gofmt-ed: $$unformatted"; exit 1; }
+	$(GO) vet $(PACKAGES)
+	$(GO) tool staticcheck $(PACKAGES)
+	cd e2e && $(GO) vet ./...
+	staticcheck="$$($(GO) tool -n staticcheck)" && cd e2e && "$$staticcheck" ./...
+	$(GO) test .
+
+test: test-unit test-e2e
+
+test-unit:
+	$(GO) test -race $(PACKAGES)
+
+# scripts/install-test-tools.sh installs the peers. -count=1: what is tested is a
+# binary, of which the test cache knows nothing.
+test-e2e:
+	cd e2e && $(GO) test -race -count=1 -timeout 30m -parallel 4 ./...
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)
+
+fuzz:
+	scripts/fuzz.sh $(FUZZTIME)
+
+tools:
+	scripts/install-test-tools.sh
+
+clean:
+	rm -rf bin

@@ -1,0 +1,56 @@
+package config
+
+import "fmt"
+
+// shared holds what the sites of one load have in common, so that equal values
+// are checked and kept once.
+type shared struct {
+	lists  map[string][]Backend
+	faults map[string]error
+	times  map[Timeouts]*Timeouts
+}
+
+// maxShared bounds the lists that are looked up: where more are different,
+// sharing them saves little.
+const maxShared = 4096
+
+func newShared() *shared {
+	return &shared{make(map[string][]Backend), make(map[string]error), make(map[Timeouts]*Timeouts)}
+}
+
+// backends parses a single address into a list of one.
+func (s *shared) backends(text string, vms map[string]VM) ([]Backend, error) {
+	if list, ok := s.lists[text]; ok {
+		return list, nil
+	}
+	b, err := parseBackend(text, vms)
+	if err != nil {
+		return nil, fmt.Errorf("backend %q: %w", text, err)
+	}
+	list := []Backend{b}
+	if len(s.lists) < maxShared {
+		s.lists[text] = list
+	}
+	return list, nil
+}
+
+// once gives the verdict on a file, found out at its first use.
+func (s *shared) once(key string, verdict func() error) error {
+	err, known := s.faults[key]
+	if !known {
+		err = verdict()
+		s.faults[key] = err
+	}
+	return err
+}
+
+// timeouts gives one pointer for equal values, current if that has them.
+func (s *shared) timeouts(current *Timeouts, values Timeouts) *Timeouts {
+	if *current == values {
+		return current
+	}
+	if s.times[values] == nil {
+		s.times[values] = &values
+	}
+	return s.times[values]
+}

@@ -1,0 +1,226 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/netip"
+	"time"
+
+	"usher/proxy/h1"
+	"usher/proxy/h2"
+	"usher/proxy/message"
+	"usher/proxy/proxyproto"
+	"usher/proxy/socket"
+	"usher/router"
+	"usher/telemetry"
+	hello "usher/tls"
+)
+
+const (
+	helloLimit  = 64 << 10
+	lingerBytes = 64 << 10
+	lingerTime  = time.Second
+)
+
+// ServePlain serves one accepted connection of a plain listener to its end.
+func (p *Proxy) ServePlain(ctx context.Context, s *socket.Socket) {
+	p.Metrics.Accepted(telemetry.HTTP)
+	defer p.Metrics.Closed(telemetry.HTTP)
+	client, ok := p.introduce(s, telemetry.HTTP)
+	if !ok {
+		return
+	}
+	p.exchanges(ctx, s, s, client)
+}
+
+// ServeTLS serves one accepted connection of a TLS listener. It returns at its
+// end, or once a tunnel runs by itself.
+func (p *Proxy) ServeTLS(ctx context.Context, s *socket.Socket) {
+	p.Metrics.Accepted(telemetry.HTTPS)
+	if !p.serveTLS(ctx, s) {
+		p.Metrics.Closed(telemetry.HTTPS)
+	}
+}
+
+// serveTLS reports whether the connection lives on as a tunnel.
+func (p *Proxy) serveTLS(ctx context.Context, s *socket.Socket) (tunnel bool) {
+	client, ok := p.introduce(s, telemetry.HTTPS)
+	if !ok {
+		return false
+	}
+	snap := p.Snapshot()
+	s.SetReadDeadline(deadline(snap.Timeouts.ClientHello))
+	h, err := hello.Peek(s, helloLimit)
+	s.SetReadDeadline(time.Time{})
+	if err != nil {
+		p.refuseHello(s, client, err)
+		return false
+	}
+	return p.route(ctx, s, client, &h)
+}
+
+// route decides by the server name. It reports whether the connection lives on
+// as a tunnel.
+func (p *Proxy) route(ctx context.Context, s *socket.Socket, client *message.Client, h *hello.Hello) (tunnel bool) {
+	name, err := router.Canonical(make([]byte, 0, router.MaxHost), h.ServerName)
+	if err != nil || router.IsIP(name) || bytes.IndexByte(h.ServerName, ':') >= 0 {
+		name = nil
+	}
+	client.ServerName = string(name)
+	snap := p.Snapshot()
+	site, ok := snap.Sites.Lookup(name)
+	switch {
+	case !ok:
+		p.alert(s, client, hello.UnrecognizedName, telemetry.UnknownName, string(h.ServerName))
+	case site.Fault != "" && (site.Passthrough || !p.Certificates.Has(client.ServerName)):
+		p.alert(s, client, hello.InternalError, telemetry.Quarantined, site.Fault)
+	case site.Passthrough:
+		return p.passthrough(ctx, s, client, site, h)
+	case h.IsACME() && site.OwnsChallenges:
+		p.challenge(ctx, s, client, snap)
+	default:
+		p.terminate(ctx, s, client, snap)
+	}
+	return false
+}
+
+// introduce finds out who the client is, reading the PROXY header of peers
+// that must send one.
+func (p *Proxy) introduce(s *socket.Socket, kind telemetry.Kind) (*message.Client, bool) {
+	peer := s.Remote()
+	client := &message.Client{Addr: peer, Local: s.Local(), Peer: peer.Addr()}
+	snap := p.Snapshot()
+	if len(snap.ProxyProtocolFrom) == 0 || !trusted(snap.ProxyProtocolFrom, client.Peer) {
+		return client, true
+	}
+	s.SetReadDeadline(deadline(snap.Timeouts.ClientHello))
+	header, err := proxyproto.Read(s)
+	s.SetReadDeadline(time.Time{})
+	if err != nil {
+		p.refusedBy(kind, client, causeOf(err, telemetry.BadProxy), err.Error())
+		s.Close()
+		return nil, false
+	}
+	if header.Source.IsValid() {
+		client.Addr, client.Local = unmap(header.Source), unmap(header.Destination)
+	}
+	return client, true
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+func deadline(d time.Duration) time.Time {
+	if d == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(d)
+}
+
+// refuseHello answers what is not a usable ClientHello.
+func (p *Proxy) refuseHello(s *socket.Socket, client *message.Client, err error) {
+	switch {
+	case errors.Is(err, hello.ErrNotTLS) && looksLikeHTTP(s):
+		p.refused(client, telemetry.NotTLS, "plain HTTP on a TLS port")
+		io.WriteString(s, plainOnTLS)
+		s.CloseLinger(lingerBytes, lingerTime)
+	case errors.Is(err, hello.ErrNotTLS):
+		p.refused(client, telemetry.NotTLS, "neither TLS nor HTTP")
+		s.Close()
+	case errors.Is(err, hello.ErrHello):
+		p.alert(s, client, hello.DecodeError, telemetry.BadHello, err.Error())
+	default:
+		if !errors.Is(err, io.EOF) {
+			p.refused(client, causeOf(err, telemetry.BadHello), err.Error())
+		}
+		s.Close()
+	}
+}
+
+const plainOnTLS = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 61\r\nConnection: close\r\n\r\n" +
+	"This port speaks HTTPS, and the request was plain HTTP.     \n"
+
+// looksLikeHTTP reports whether a connection begins with a method, a space and
+// a slash or more.
+func looksLikeHTTP(s *socket.Socket) bool {
+	var b [16]byte
+	s.SetReadDeadline(time.Now().Add(lingerTime))
+	n, _ := io.ReadAtLeast(s, b[:], 6)
+	method, _, found := bytes.Cut(b[:n], []byte{' '})
+	return found && len(method) >= 3 && len(bytes.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")) == 0
+}
+
+// alert refuses a handshake before it began.
+func (p *Proxy) alert(s *socket.Socket, client *message.Client, a hello.Alert, cause telemetry.Cause, detail string) {
+	p.refused(client, cause, detail)
+	hello.WriteAlert(s, a)
+	s.CloseLinger(lingerBytes, lingerTime)
+}
+
+// challenge answers a TLS-ALPN-01 validation (RFC 8737): a handshake and
+// nothing else.
+func (p *Proxy) challenge(ctx context.Context, s *socket.Socket, client *message.Client, snap *Snapshot) {
+	defer s.Close()
+	if err := shake(ctx, tls.Server(s, p.Certificates.ChallengeConfig()), snap.Timeouts.Handshake); err != nil {
+		p.refused(client, causeOf(err, telemetry.Handshake), err.Error())
+	}
+}
+
+// shake does a handshake within a limit; 0 is none.
+func shake(ctx context.Context, t *tls.Conn, limit time.Duration) error {
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	return t.HandshakeContext(ctx)
+}
+
+// terminate does the handshake and serves exchanges.
+func (p *Proxy) terminate(ctx context.Context, s *socket.Socket, client *message.Client, snap *Snapshot) {
+	t := tls.Server(s, p.Certificates.ServerConfig())
+	if err := shake(ctx, t, snap.Timeouts.Handshake); err != nil {
+		cause := telemetry.Handshake
+		if !p.Certificates.Has(client.ServerName) {
+			cause = telemetry.NoCertificate
+		}
+		p.refused(client, cause, err.Error())
+		s.CloseLinger(lingerBytes, lingerTime)
+		return
+	}
+	state := t.ConnectionState()
+	client.TLS = true
+	client.ALPN, client.TLSVersion, client.CipherSuite = state.NegotiatedProtocol, state.Version, state.CipherSuite
+	name, local := client.ServerName, s.Local().Addr()
+	client.Covers = func(host string) bool { return p.Certificates.Covers(name, local, host) }
+	p.exchanges(ctx, t, s, client)
+}
+
+// exchanges serves HTTP on a connection, in the protocol that was agreed on.
+func (p *Proxy) exchanges(ctx context.Context, rw io.ReadWriter, s *socket.Socket, client *message.Client) {
+	c := p.codec(rw, s, client)
+	p.conns.add(c)
+	if p.draining.Load() {
+		c.Drain()
+	}
+	err := c.Serve(ctx)
+	p.conns.remove(c)
+	client.Close()
+	if err != nil && !errors.Is(err, h1.ErrUpgraded) {
+		p.Log.Debug().Str("client", client.Addr.String()).Err(err).Msg("connection ended")
+	}
+}
+
+func (p *Proxy) codec(rw io.ReadWriter, s *socket.Socket, client *message.Client) codec {
+	snap := p.Snapshot()
+	if client.ALPN == "h2" {
+		client.Proto = message.HTTP2
+		return h2.NewConn(snap.H2, rw, s, client, p)
+	}
+	client.Proto = message.HTTP1
+	return h1.NewConn(snap.H1, rw, s, client, p)
+}

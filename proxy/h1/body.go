@@ -1,0 +1,169 @@
+package h1
+
+import (
+	"errors"
+	"io"
+	"math"
+	"sync/atomic"
+
+	"usher/proxy/message"
+)
+
+// requestBody is the body of a client's request; it implements message.Body.
+type requestBody struct {
+	framed
+	x       *exchange
+	err     error        // what ended it
+	touched bool         // Read was called
+	before  mark         // where ReadAhead began
+	rest    atomic.Int64 // bytes to come, Unknown, 0 at the end, or the most there can be after a fault
+}
+
+func (b *requestBody) reset() {
+	b.framed, b.err, b.touched, b.before = framed{}, nil, false, mark{}
+	b.rest.Store(0)
+}
+
+// Read returns io.EOF together with the last bytes where it can.
+func (b *requestBody) Read(p []byte) (n int, err error) {
+	b.touched = true
+	if b.err != nil {
+		return 0, plain(b.err)
+	}
+	n, err = b.framed.read(p)
+	b.x.ex.Trace.Received += int64(n)
+	switch {
+	case err == io.EOF:
+		b.rest.Store(0)
+	case b.mode == byLength:
+		b.rest.Store(b.left)
+	}
+	if err != nil && err != io.EOF {
+		if err = clientFault(err); plain(err) == err && err != errWait {
+			b.rest.Store(math.MaxInt64) // no request can follow
+		}
+	}
+	b.err = err
+	return n, plain(err)
+}
+
+// clientFault is the error of a body that could not be read.
+func clientFault(err error) error {
+	var known *message.Error
+	switch e := err.(type) {
+	case stopped:
+		return e
+	case fault:
+		if e == errWait {
+			return e
+		}
+		if e != errCutBody {
+			return refuse(400, e)
+		}
+	}
+	if errors.As(err, &known) {
+		return known
+	}
+	return &message.Error{Side: message.ClientSide, Status: 400, Err: message.ErrClientGone}
+}
+
+// stopped is the error given to Stop on its way through the reader.
+type stopped struct{ error }
+
+// plain is err as the caller of Stop knows it.
+func plain(err error) error {
+	if s, ok := err.(stopped); ok {
+		return s.error
+	}
+	return err
+}
+
+// Stop makes a Read, also one that waits, fail with err.
+func (b *requestBody) Stop(err error) {
+	if err == nil {
+		err = errFinished
+	}
+	c := b.x.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b.x.stopped == nil {
+		b.x.stopped = err
+		c.wire.SetReadDeadline(past())
+	}
+}
+
+// Resume takes Stop back, for a request that is sent again. Nobody may be in
+// Read.
+func (b *requestBody) Resume() {
+	if _, ok := b.err.(stopped); ok {
+		b.err = nil
+	}
+	b.x.conn.mu.Lock()
+	defer b.x.conn.mu.Unlock()
+	b.x.stopped = nil
+}
+
+// Ready reports whether Read has something to return without waiting.
+func (b *requestBody) Ready() bool { return b.err != nil || b.ended || b.buffered() > 0 }
+
+// Buffered is how many bytes, at least, Read can return without waiting.
+func (b *requestBody) Buffered() int { return b.buffered() }
+
+// mark is a place in a body.
+type mark struct {
+	framed
+	at      int
+	touched bool
+}
+
+// ReadAhead is Read that never waits: no error and less than len(p) bytes mean
+// that more has not arrived. Unread takes it back.
+func (b *requestBody) ReadAhead(p []byte) (n int, err error) {
+	b.before = mark{b.framed, b.in.at, b.touched}
+	b.in.hold = true
+	defer func() { b.in.hold = false }()
+	n, err = b.Read(p)
+	if err == errWait {
+		b.err, err = nil, nil
+	}
+	return n, err
+}
+
+// Unread makes the n bytes that the last ReadAhead returned be read again.
+func (b *requestBody) Unread(n int) {
+	b.framed, b.in.at, b.touched = b.before.framed, b.before.at, b.before.touched
+	b.x.ex.Trace.Received -= int64(n)
+	b.err = nil
+}
+
+// Untouched reports that nothing was read yet, so that the request may be sent
+// to another VM.
+func (b *requestBody) Untouched() bool { return !b.touched }
+
+// discard reads what is left of a body that nobody wants, if it is little and
+// comes promptly, and reports whether the connection can be used again.
+func (b *requestBody) discard() bool {
+	if b.ended {
+		return true
+	}
+	if b.broken() || b.rest.Load() > lingerBytes {
+		return false
+	}
+	buf := take(mediumBuffer)
+	defer give(buf)
+	for total := 0; total < lingerBytes; {
+		n, err := b.framed.read(buf[:cap(buf)])
+		if err == io.EOF {
+			return true
+		}
+		if total += n; err != nil {
+			return false
+		}
+	}
+	return false
+}
+
+// broken reports a body that failed for good, not one that was stopped.
+func (b *requestBody) broken() bool {
+	return b.err != nil && b.err != io.EOF && b.x.stopped == nil
+}

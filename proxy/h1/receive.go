@@ -1,0 +1,245 @@
+package h1
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"usher/proxy/message"
+)
+
+// maxInterim is how many 1xx may come before a final response.
+const maxInterim = 64
+
+// receive reads heads up to the final one.
+func (v *VM) receive() error {
+	for range maxInterim + 1 {
+		if err := v.readHead(); err != nil {
+			return err
+		}
+		switch r := &v.ex.Response; {
+		case r.Status >= 200:
+			v.open()
+			return nil
+		case r.Status == 101:
+			return v.switched()
+		default:
+			if err := v.interim(r); err != nil {
+				return err
+			}
+		}
+	}
+	return broken(502, errInterim)
+}
+
+// interim passes a 1xx on. A VM that sends one is not silent.
+func (v *VM) interim(r *message.Response) error {
+	v.mu.Lock()
+	v.up.ended = time.Now()
+	v.mu.Unlock()
+	return v.ex.Stream.WriteHead(r)
+}
+
+// readHead reads one head into the Response.
+func (v *VM) readHead() error {
+	resp := &v.ex.Response
+	resp.Header.Reset()
+	v.head.reset()
+	for {
+		if len(v.in.unread()) > 0 {
+			done, size, err := v.head.parse(v.in.unread(), resp)
+			if err != nil {
+				return broken(502, err)
+			}
+			if done {
+				v.in.at += size
+				return nil
+			}
+		}
+		moved, err := v.in.fillLine(maxSection)
+		v.answered = v.answered || len(v.in.unread()) > 0
+		if err != nil {
+			return v.failure(err)
+		}
+		if moved {
+			v.head.reset()
+			resp.Header.Reset()
+		}
+	}
+}
+
+// open readies the body of the final response.
+func (v *VM) open() {
+	resp := &v.ex.Response
+	mode, length := v.head.bodyOf(v.ex.Request.Method)
+	v.in.pinned()
+	v.body.start(&v.in, mode, length, &v.head.facts, &resp.Trailer)
+	resp.Length, resp.Body = length, nil
+	if mode != noBody {
+		resp.Body = &v.body
+	}
+	v.mu.Lock()
+	v.final = true
+	if v.watching && !v.gone {
+		v.wire.SetReadDeadline(time.Time{})
+	}
+	v.mu.Unlock()
+}
+
+// switched checks that a 101 switches to what was asked for: anything else
+// would let requests through a tunnel that the VM does not see as one.
+func (v *VM) switched() error {
+	asked, got := v.ex.Request.Upgrade, v.ex.Response.Upgrade
+	if asked == nil || !equalFold(asked, got) {
+		return broken(502, errSwitched)
+	}
+	v.in.pinned()
+	v.ex.Response.Length, v.ex.Response.Body = 0, nil
+	v.mu.Lock()
+	v.final = true
+	v.mu.Unlock()
+	return nil
+}
+
+// vmReader is the VM as the reader under its input. A Read that waits for long
+// has the client watched, and while there is no final head it ends when the
+// VM has been silent for too long.
+type vmReader VM
+
+func (r *vmReader) Read(p []byte) (int, error) {
+	v := (*VM)(r)
+	for {
+		n, err := readSome(v.rw, p)
+		if n > 0 {
+			return n, nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, v.cause(err)
+		}
+		v.watch()
+		if err := v.expired(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// cause prefers what happened before the connection broke.
+func (v *VM) cause(err error) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if why := v.interrupted(); why != nil {
+		return why
+	}
+	return err
+}
+
+// interrupted is why reading has to end, nil if it has not. The caller holds
+// mu.
+func (v *VM) interrupted() error {
+	switch {
+	case v.stopped != nil:
+		return stopped{v.stopped}
+	case v.gone:
+		return clientGone()
+	case !v.final && v.up.err != nil && v.up.fatal:
+		return v.up.err
+	}
+	return nil
+}
+
+// expired looks why a deadline passed and sets the next one.
+func (v *VM) expired() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if why := v.interrupted(); why != nil {
+		return why
+	}
+	var until time.Time
+	if !v.final && v.silent > 0 {
+		now := time.Now()
+		until = now.Add(v.silent)
+		if v.up.atVM() {
+			until = v.up.ended.Add(v.silent)
+		}
+		if !until.After(now) {
+			return broken(504, errSilent)
+		}
+	}
+	v.wire.SetReadDeadline(until)
+	return nil
+}
+
+// watch begins to watch the client, once for each exchange.
+func (v *VM) watch() {
+	if v.watching {
+		return
+	}
+	v.watching = true
+	v.mu.Lock()
+	number := v.exchange
+	v.mu.Unlock()
+	leave := func() { v.left(number) }
+	v.unwatch = context.AfterFunc(v.ctx, leave)
+	v.ex.Stream.Watch(leave)
+}
+
+// left is told that the client of an exchange has gone.
+func (v *VM) left(exchange uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.exchange == exchange {
+		v.gone = true
+		v.wire.SetReadDeadline(past())
+	}
+}
+
+// responseBody is the body of a VM's response; it implements message.Body.
+type responseBody struct {
+	framed
+	v   *VM
+	err error
+}
+
+// Read returns io.EOF together with the last bytes where it can.
+func (b *responseBody) Read(p []byte) (n int, err error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err = b.framed.read(p)
+	if err != nil && err != io.EOF {
+		err = vmFault(err)
+	}
+	b.err = err
+	return n, err
+}
+
+// vmFault is the error of a response body that could not be read.
+func vmFault(err error) error {
+	var known *message.Error
+	switch {
+	case plain(err) != err:
+		return plain(err)
+	case errors.As(err, &known):
+		return known
+	}
+	return broken(502, err)
+}
+
+// Stop makes a Read, also one that waits, fail with err. The connection is not
+// used again then, unless the body had ended.
+func (b *responseBody) Stop(err error) {
+	if err == nil {
+		err = errFinished
+	}
+	b.v.mu.Lock()
+	defer b.v.mu.Unlock()
+	if b.v.stopped == nil {
+		b.v.stopped = err
+		b.v.wire.SetReadDeadline(past())
+	}
+}
+
+// Ready reports whether Read has something to return without waiting.
+func (b *responseBody) Ready() bool { return b.err != nil || b.ended || b.buffered() > 0 }

@@ -1,0 +1,221 @@
+package h1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"usher/proxy/message"
+	"usher/proxy/socket"
+)
+
+// Config is what the connections of all listeners share; it is never changed.
+type Config struct {
+	RequestHead time.Duration // from the first byte of a head to its end (and, on a new connection, until the first byte)
+	KeepAlive   time.Duration // idle between requests
+	Timeouts    message.Timeouts
+	DrainGrace  time.Duration // how long an idle connection still takes one more request after Drain
+}
+
+// Conn is one client connection.
+type Conn struct {
+	config  *Config
+	rw      io.ReadWriter
+	wire    wire
+	bare    *socket.Socket // rw, unless TLS lies between
+	client  *message.Client
+	handler message.Handler
+	scheme  []byte
+
+	x        *exchange // of the current request; nil while idle; owned by Serve
+	used     bool      // a request was read; owned by Serve
+	first    [1]byte   // where awaitByte reads
+	draining atomic.Bool
+
+	mu      sync.Mutex // guards the read deadline and what decides it
+	idle    bool       // Serve waits for a request
+	drained time.Time  // when an idle connection ends, once Drain was called
+}
+
+// NewConn prepares a connection. rw is s itself or the TLS connection over it;
+// deadlines, CloseWrite and the lingering close work on s.
+func NewConn(c *Config, rw io.ReadWriter, s *socket.Socket, client *message.Client, h message.Handler) *Conn {
+	return newConn(c, rw, s, client, h)
+}
+
+func newConn(c *Config, rw io.ReadWriter, w wire, client *message.Client, h message.Handler) *Conn {
+	conn := &Conn{config: c, rw: rw, wire: w, bare: bareSocket(rw), client: client, handler: h, scheme: []byte("http")}
+	if client.TLS {
+		conn.scheme = []byte("https")
+	}
+	return conn
+}
+
+// ErrUpgraded is returned by Serve when Stream.Upgrade handed the connection
+// over; it then belongs to the Duplex.
+var ErrUpgraded = errors.New("connection was handed over")
+
+// Serve reads requests one after the other and has the handler answer them,
+// until the client leaves, a fault, a timeout, or Drain. It closes the
+// connection unless it returns ErrUpgraded. nil is an orderly end.
+func (c *Conn) Serve(ctx context.Context) error {
+	c.wire.SetWriteTimeout(c.config.Timeouts.ResponseWrite) // TLS writes before we do
+	for {
+		again, err := c.serveOne(ctx)
+		if !again {
+			return err
+		}
+	}
+}
+
+// serveOne answers one request and reports whether there may be another.
+func (c *Conn) serveOne(ctx context.Context) (again bool, err error) {
+	arrived, err := c.await()
+	if !arrived {
+		c.close()
+		return false, err
+	}
+	x := c.x
+	if again, err := c.readHead(x); !again {
+		return false, err
+	}
+	x.openBody()
+	if err := c.handle(ctx, x); err != nil {
+		return false, c.failed(x, err)
+	}
+	return c.finish(x)
+}
+
+// handle calls the handler. A panic ends the exchange, not the process.
+func (c *Conn) handle(ctx context.Context, x *exchange) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in a handler: %v\n%s", p, debug.Stack())
+		}
+	}()
+	c.handler.Serve(ctx, &x.ex)
+	return nil
+}
+
+// failed ends a connection whose handler panicked. Its buffers are left to the
+// collector, since something of the handler's may still use them.
+func (c *Conn) failed(x *exchange, err error) error {
+	x.body.Stop(err)
+	c.x = nil
+	switch x.stream.state {
+	case unanswered:
+		c.answer(x, 500, "")
+		c.close() // without lingering: somebody may still read the body
+	case complete, aborted, upgraded:
+		c.close()
+	default:
+		x.stream.Abort(err)
+	}
+	return err
+}
+
+// finish decides what becomes of the connection after the handler.
+func (c *Conn) finish(x *exchange) (again bool, err error) {
+	switch x.stream.state {
+	case complete:
+		return c.next(x)
+	case upgraded:
+		err = ErrUpgraded
+	case unanswered:
+		x.ex.Trace.Status = 500
+		c.answer(x, 500, "")
+		c.linger()
+		err = errNoHead
+	case aborted:
+		err = x.stream.err
+	default:
+		x.stream.Abort(errNoHead)
+		err = errNoHead
+	}
+	c.drop()
+	return false, err
+}
+
+// next readies the connection for another request, or closes it so that the
+// client can read the whole response.
+func (c *Conn) next(x *exchange) (again bool, err error) {
+	keep := x.stream.keep
+	if x.ex.Request.Body != nil {
+		keep = c.settle(x) && keep
+	}
+	if !keep {
+		ended := x.body.ended || x.ex.Request.Body == nil
+		orderly := ended && len(x.in.unread()) == 0 && !x.head.persistent()
+		c.drop()
+		if orderly {
+			c.close()
+		} else {
+			c.linger()
+		}
+		return false, nil
+	}
+	if len(x.in.unread()) == 0 {
+		c.drop()
+	} else {
+		x.reset()
+	}
+	return true, nil
+}
+
+// settle gets a body out of the way that was not read to its end.
+func (c *Conn) settle(x *exchange) bool {
+	if x.body.ended {
+		return true
+	}
+	x.inBody = false
+	if !x.stream.keep {
+		return false
+	}
+	c.wire.SetReadDeadline(time.Now().Add(lingerTime))
+	return x.body.discard()
+}
+
+// drop gives back everything that only a request needs.
+func (c *Conn) drop() {
+	c.x.give()
+	c.x = nil
+}
+
+// linger closes after a refusal so that the client can read the answer.
+func (c *Conn) linger() {
+	closeNotify(c.rw, c.bare)
+	c.wire.CloseLinger(lingerBytes, lingerTime)
+}
+
+// close ends the connection in order.
+func (c *Conn) close() {
+	closeNotify(c.rw, c.bare)
+	c.wire.Close()
+}
+
+// Drain asks a connection, from any goroutine, to end soon: the current or the
+// next response says Connection: close, an idle connection ends after
+// Config.DrainGrace.
+func (c *Conn) Drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining.Swap(true) {
+		return
+	}
+	c.drained = time.Now().Add(c.config.DrainGrace)
+	if c.idle {
+		c.wire.SetReadDeadline(c.drained)
+	}
+}
+
+// duplex takes what was read ahead and hands the connection over.
+func (c *Conn) duplex(in *input) message.Duplex {
+	c.wire.SetReadDeadline(time.Time{})
+	c.wire.SetWriteTimeout(0) // how long to wait is the tunnel's business now
+	return &duplex{rw: c.rw, wire: c.wire, bare: c.bare, ahead: append([]byte(nil), in.unread()...)}
+}

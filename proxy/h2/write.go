@@ -1,0 +1,242 @@
+package h2
+
+import (
+	"runtime"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"usher/proxy/message"
+)
+
+// flushAt is how many bytes are written without waiting for a Flush: a TLS
+// record.
+const flushAt = 16 << 10
+
+// flushRounds is how often one goroutine writes for the others before it goes
+// back to its own work.
+const flushRounds = 4
+
+// smallWindow is how little of a body a frame may carry because of the peer's
+// window without being trouble.
+const smallWindow = 1 << 10
+
+var zeroTime time.Time
+
+// wait waits for writable and notes since when.
+func (s *stream) wait() {
+	if s.writeSince.IsZero() {
+		s.writeSince = time.Now()
+	}
+	s.writable.Wait()
+}
+
+// flush writes what is in the output, unless somebody is at it already, who
+// then takes it along. It reports whether it released the lock. mu is held.
+func (m *mux) flush() (released bool) {
+	if m.flushing || len(m.out.b) == 0 || m.dead != nil {
+		return false
+	}
+	m.flushing = true
+	if m.busy.Load() > 1 {
+		// Others are about to add frames: let them, it saves system calls.
+		m.mu.Unlock()
+		runtime.Gosched()
+		m.mu.Lock()
+	}
+	m.writeOut(flushRounds)
+	return true
+}
+
+// kick is flush for a goroutine that must not wait: the reader's and timers.
+func (m *mux) kick() {
+	if m.flushing || len(m.out.b) == 0 || m.dead != nil {
+		return
+	}
+	m.flushing = true
+	m.handOver()
+}
+
+// handOver lets a goroutine of its own go on with writing.
+func (m *mux) handOver() {
+	m.owned.Add(1)
+	go func() {
+		defer m.owned.Done()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.writeOut(1 << 30)
+	}()
+}
+
+// writeOut writes until nothing is left, at most so many times. flushing is
+// set and mu held.
+func (m *mux) writeOut(rounds int) {
+	for ; len(m.out.b) > 0 && m.dead == nil; rounds-- {
+		if rounds == 0 {
+			m.handOver()
+			return
+		}
+		b := m.out.b
+		m.out.b, m.spare = m.spare[:0], nil
+		m.batch++
+		m.grant()
+		m.mu.Unlock()
+		_, err := m.rw.Write(b)
+		m.mu.Lock()
+		m.keep(b)
+		if err != nil {
+			m.stop(err)
+			m.dead = err
+		}
+	}
+	m.flushing = false
+	if m.busy.Load() == 0 && len(m.out.b) == 0 {
+		give(m.out.b)
+		give(m.spare)
+		m.out.b, m.spare = nil, nil
+	}
+	m.drained.Broadcast()
+}
+
+// keep makes a written buffer the spare one.
+func (m *mux) keep(b []byte) {
+	if cap(b) > largeBuffer || m.spare != nil {
+		give(b)
+		return
+	}
+	m.spare = b[:0]
+}
+
+// startFrame appends a frame header whose length is not known yet and notes
+// where its flags are.
+func (s *stream) startFrame(kind http2.FrameType, flags http2.Flags) (at int) {
+	o := &s.m.out
+	o.grow(frameHeader)
+	at = len(o.b)
+	id := s.id
+	o.b = append(o.b, 0, 0, 0, byte(kind), byte(flags), byte(id>>24), byte(id>>16), byte(id>>8), byte(id))
+	s.flagAt, s.flagBatch = at+4, s.m.batch
+	return at
+}
+
+// endFrame fills the length in.
+func (m *mux) endFrame(at int) {
+	n := len(m.out.b) - at - frameHeader
+	m.out.b[at], m.out.b[at+1], m.out.b[at+2] = byte(n>>16), byte(n>>8), byte(n)
+}
+
+// sendData sends p as DATA, as the windows and the others allow.
+func (s *stream) sendData(p []byte) (done int, err error) {
+	m := s.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for len(p) > 0 {
+		n, err := s.reserve(len(p))
+		if err != nil {
+			return done, err
+		}
+		at := s.startFrame(http2.FrameData, 0)
+		m.out.grow(n)
+		m.out.b = append(m.out.b, p[:n]...)
+		m.endFrame(at)
+		s.send -= int64(n)
+		m.send -= int64(n)
+		if n == len(p) || n >= smallWindow {
+			m.budget.Explain(2 + n>>10)
+		}
+		p, done = p[n:], done+n
+		if len(m.out.b) >= flushAt && !m.flushing {
+			if len(p) > 0 {
+				m.writer = s
+			}
+			m.flush()
+			m.writer = nil
+		}
+	}
+	m.grant() // not before: with more to send, s competes for the next turn
+	return done, nil
+}
+
+// finish ends our direction: with the flag of the last frame, if that is not
+// written yet, or with an empty one. mu is held.
+func (s *stream) finish() {
+	m := s.m
+	if s.flagBatch == m.batch && s.flagAt < len(m.out.b) {
+		m.out.b[s.flagAt] |= byte(http2.FlagDataEndStream) // the same bit in HEADERS
+	} else {
+		m.endFrame(s.startFrame(http2.FrameData, http2.FlagDataEndStream))
+	}
+	s.finished = true
+	s.settle()
+}
+
+// endBlock completes a header block that began with startFrame, splitting it
+// if it is larger than a frame may be.
+func (s *stream) endBlock(at int) {
+	m := s.m
+	size := len(m.out.b) - at - frameHeader
+	if size <= maxFrame {
+		m.out.b[at+4] |= byte(http2.FlagHeadersEndHeaders)
+		m.endFrame(at)
+		return
+	}
+	whole := append(take(size), m.out.b[at+frameHeader:]...)
+	m.out.b = m.out.b[:at+frameHeader+maxFrame]
+	m.endFrame(at)
+	flagAt := s.flagAt
+	for rest := whole[maxFrame:]; len(rest) > 0; {
+		n := min(len(rest), maxFrame)
+		flags := http2.Flags(0)
+		if n == len(rest) {
+			flags = http2.FlagContinuationEndHeaders
+		}
+		at := s.startFrame(http2.FrameContinuation, flags)
+		m.out.Write(rest[:n])
+		m.endFrame(at)
+		rest = rest[n:]
+	}
+	s.flagAt = flagAt // END_STREAM is a flag of HEADERS only
+	give(whole)
+}
+
+// number encodes one field that is a decimal number.
+func (m *mux) number(name string, n int64) {
+	m.field(name, strconv.AppendInt(m.scratch[:0], n, 10))
+}
+
+// field encodes one field. Neither slice is kept.
+func (m *mux) field(name string, value []byte) {
+	m.enc.WriteField(hpack.HeaderField{Name: name, Value: unsafe.String(unsafe.SliceData(value), len(value))})
+}
+
+// fields encodes a header, with names in lower case, but for the fields that
+// belong to one connection and those that skip names.
+func (m *mux) fields(h *message.Header, skip func(*message.Field) bool) {
+	all := h.All()
+	for i := range all {
+		f := &all[i]
+		if f.ID.HopByHop() || f.ID == message.ContentLength || skip != nil && skip(f) {
+			continue
+		}
+		m.field(m.fieldName(f.Name), f.Value)
+	}
+}
+
+// fieldName is name in lower case, valid until the next call.
+func (m *mux) fieldName(name []byte) string {
+	for i, c := range name {
+		if c-'A' < 26 {
+			m.lower = append(m.lower[:0], name...)
+			for ; i < len(name); i++ {
+				if c := name[i]; c-'A' < 26 {
+					m.lower[i] = c | 0x20
+				}
+			}
+			return unsafe.String(unsafe.SliceData(m.lower), len(m.lower))
+		}
+	}
+	return unsafe.String(unsafe.SliceData(name), len(name))
+}

@@ -1,0 +1,151 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"usher/proxy/message"
+	"usher/proxy/tunnel"
+	"usher/proxy/upstream"
+	"usher/telemetry"
+)
+
+// buffers are what bodies go through.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// relay sends the response to the client: head, body, trailers. It is the one
+// loop for bodies of every protocol.
+func (p *Proxy) relay(site *Site, lease *upstream.Lease, ex *message.Exchange) {
+	err := p.relayResponse(lease, ex)
+	ex.Trace.Status = ex.Response.Status
+	if err != nil {
+		lease.Fail()
+		p.broken(ex, err)
+		if ex.Trace.Side == message.VMSide {
+			site.Counters.Failed(faultOf(err))
+		}
+		return
+	}
+	lease.Release()
+}
+
+// relayResponse returns when nothing of the response is under way any more and
+// the lease may be given back.
+func (p *Proxy) relayResponse(lease *upstream.Lease, ex *message.Exchange) error {
+	r := &ex.Response
+	if r.Length == message.Unknown && r.Body != nil {
+		defer p.track(endless(lease, ex))()
+	}
+	ex.Trace.Head = time.Since(ex.Trace.Start)
+	if err := ex.Stream.WriteHead(r); err != nil {
+		return err
+	}
+	if r.Body != nil {
+		if err := p.relayBody(ex); err != nil {
+			return err
+		}
+	}
+	return ex.Stream.CloseWrite(&r.Trailer)
+}
+
+// endless is the registration of a response that may never end.
+func endless(lease *upstream.Lease, ex *message.Exchange) *live {
+	body := ex.Response.Body
+	return &live{
+		key: string(ex.Host), backend: lease.Backend().String(),
+		abort: func(reason string) { body.Stop(message.Fail(message.UsherSide, 0, "%s", reason)) },
+	}
+}
+
+// ready is a body that knows whether a Read would wait.
+type ready interface{ Ready() bool }
+
+// relayBody copies until the body's end. What was written is flushed before a
+// Read that would wait.
+func (p *Proxy) relayBody(ex *message.Exchange) error {
+	body := ex.Response.Body
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	peek, _ := body.(ready)
+	for {
+		if peek == nil || !peek.Ready() {
+			if err := ex.Stream.Flush(); err != nil {
+				return err
+			}
+		}
+		n, err := body.Read(buf[:])
+		if n > 0 {
+			ex.Trace.Sent += int64(n)
+			if _, e := ex.Stream.Write(buf[:n]); e != nil {
+				return e
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// broken ends an exchange whose head was sent and whose body cannot be
+// completed, so that the client sees it.
+func (p *Proxy) broken(ex *message.Exchange, err error) {
+	p.blame(ex, err)
+	ex.Stream.Abort(err)
+}
+
+// blame notes who failed and why.
+func (p *Proxy) blame(ex *message.Exchange, err error) {
+	var e *message.Error
+	if !errors.As(err, &e) {
+		// Only writes to the client fail without saying so.
+		e = &message.Error{Side: message.ClientSide, Err: err}
+	}
+	ex.Trace.Side, ex.Trace.Reason = e.Side, e.Err.Error()
+}
+
+// fail answers an exchange that got no head from a VM. The status of one whose
+// client left before is 499, which only the log sees.
+func (p *Proxy) fail(site *Site, ex *message.Exchange, err error) {
+	p.blame(ex, err)
+	if ex.Trace.Side == message.VMSide {
+		site.Counters.Failed(faultOf(err))
+	}
+	var e *message.Error
+	if errors.As(err, &e) && e.Status != 0 {
+		p.answerError(ex, e.Status)
+		return
+	}
+	ex.Trace.Status = 499
+	ex.Stream.Abort(err)
+}
+
+// upgrade turns the exchange into a tunnel and waits for its end.
+func (p *Proxy) upgrade(site *Site, lease *upstream.Lease, ex *message.Exchange) {
+	defer lease.Done()
+	vm := lease.Duplex()
+	ex.Trace.Head, ex.Trace.Status = time.Since(ex.Trace.Start), 101
+	err := ex.Stream.WriteHead(&ex.Response)
+	var client message.Duplex
+	if err == nil {
+		client, err = ex.Stream.Upgrade()
+	}
+	if err != nil {
+		vm.Abort(err)
+		p.broken(ex, err)
+		return
+	}
+	p.Metrics.TunnelOpened(telemetry.Upgrade)
+	defer p.Metrics.TunnelClosed(telemetry.Upgrade)
+	ended := make(chan tunnel.Result, 1)
+	t := p.Tunnels.Start(client, vm, site.Timeouts.TunnelIdle, func(r tunnel.Result) { ended <- r })
+	done := p.track(&live{key: string(ex.Host), backend: lease.Backend().String(), abort: t.Abort})
+	r := <-ended
+	done()
+	ex.Trace.Received, ex.Trace.Sent = r.Up, r.Down
+	ex.Trace.Side, ex.Trace.Reason = r.Side, r.Reason
+}

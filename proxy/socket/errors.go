@@ -1,0 +1,29 @@
+package socket
+
+import (
+	"net"
+	"os"
+	"syscall"
+)
+
+// closedError is what every use of a closed Socket, Listener or Loop fails
+// with: it is both net.ErrClosed and os.ErrClosed.
+type closedError struct{}
+
+func (closedError) Error() string        { return "use of closed connection" }
+func (closedError) Is(target error) bool { return target == net.ErrClosed || target == os.ErrClosed }
+
+// Timeout and Temporary complete net.Error, which crypto/tls looks for.
+func (closedError) Timeout() bool { return false }
+
+// Temporary is false: closed is for good.
+func (closedError) Temporary() bool { return false }
+
+// failed names the system call that failed; a deadline or a closed socket
+// pass as they are.
+func failed(call string, err error) error {
+	if errno, ok := err.(syscall.Errno); ok {
+		return os.NewSyscallError(call, errno)
+	}
+	return err
+}

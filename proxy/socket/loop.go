@@ -1,0 +1,249 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Handler is told of the events of one descriptor in a Loop.
+type Handler interface {
+	// Ready is called on the Loop's goroutine with epoll event bits, or with
+	// none after Again. It must not block. It may be called with events that
+	// were on their way while the registration changed.
+	Ready(events uint32)
+	// Stopped is called instead, once, if the Loop ends first.
+	Stopped()
+}
+
+// Slot names a registration in a Loop: its index plus one, and the round in
+// which the index was given out. The zero Slot is none.
+type Slot struct{ at, round uint32 }
+
+func (s Slot) free() bool { return s.at == 0 }
+
+// entry is what a slot stands for.
+type entry struct {
+	round   uint32
+	handler Handler // nil: free
+}
+
+// Loop tells handlers of the events of many descriptors on one goroutine. Its
+// epoll descriptor is itself waited on through the runtime's poller: a thread
+// blocked in epoll_wait would make the runtime hand its processor around.
+type Loop struct {
+	epoll int
+	file  *os.File // owns epoll
+	conn  syscall.RawConn
+	try   func(uintptr) bool // look, bound once
+
+	mu      sync.Mutex
+	entries []entry  // mu
+	unused  []uint32 // mu
+	again   []Slot   // mu
+	wheel   wheel    // mu
+	ending  bool     // mu; Run is to return
+	ended   bool     // mu
+
+	clock   atomic.Int64         // wheel.now
+	events  [128]unix.EpollEvent // Run's
+	count   int                  // Run's
+	expired []Expirer            // Run's
+}
+
+// NewLoop makes a Loop that does nothing before Run.
+func NewLoop() (*Loop, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, failed("epoll_create1", err)
+	}
+	// Only a descriptor marked non-blocking is given to the runtime's poller.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, failed("fcntl", err)
+	}
+	l := &Loop{epoll: fd, file: os.NewFile(uintptr(fd), "epoll")}
+	l.wheel.start = time.Now()
+	l.try = func(uintptr) bool { return l.look() > 0 }
+	l.conn, err = l.file.SyscallConn()
+	return l, err
+}
+
+// Run serves the loop until ctx ends, then tells all handlers that it has
+// stopped, and frees it. It returns nil then, or the error that ended it
+// before.
+func (l *Loop) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, l.interrupt)
+	defer stop()
+	defer l.end()
+	again := make([]Slot, 0, 16)
+	for ctx.Err() == nil {
+		if err := l.wait(len(again) > 0); err != nil {
+			return err
+		}
+		for _, e := range l.events[:l.count] {
+			l.dispatch(Slot{uint32(e.Fd), uint32(e.Pad)}, e.Events)
+		}
+		for _, s := range again {
+			l.dispatch(s, 0)
+		}
+		l.advance()
+		again = l.takeAgain(again[:0])
+	}
+	return nil
+}
+
+// wait fills events. With busy set it only looks.
+func (l *Loop) wait(busy bool) error {
+	if busy {
+		l.look()
+		return nil
+	}
+	l.count = 0
+	err := l.conn.Read(l.try)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+func (l *Loop) look() int {
+	n, err := unix.EpollWait(l.epoll, l.events[:], 0)
+	if err != nil { // EINTR: the next look finds the same
+		n = 0
+	}
+	l.count = n
+	return n
+}
+
+func (l *Loop) dispatch(s Slot, events uint32) {
+	l.mu.Lock()
+	var h Handler
+	if e := &l.entries[s.at-1]; e.round == s.round {
+		h = e.handler
+	}
+	l.mu.Unlock()
+	if h != nil {
+		h.Ready(events)
+	}
+}
+
+func (l *Loop) takeAgain(into []Slot) []Slot {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	into = append(into, l.again...)
+	l.again = l.again[:0]
+	return into
+}
+
+// Add registers a descriptor for epoll events. The caller keeps it, and calls
+// Remove or Forget before he closes it.
+func (l *Loop) Add(fd int, events uint32, h Handler) (Slot, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return Slot{}, closedError{}
+	}
+	s := l.take(h)
+	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, s.event(events)); err != nil {
+		l.put(s)
+		return Slot{}, failed("epoll_ctl", err)
+	}
+	return s, nil
+}
+
+func (s Slot) event(events uint32) *unix.EpollEvent {
+	return &unix.EpollEvent{Events: events, Fd: int32(s.at), Pad: int32(s.round)}
+}
+
+// take finds a free entry for h. The caller holds mu.
+func (l *Loop) take(h Handler) Slot {
+	if len(l.unused) == 0 {
+		l.entries = append(l.entries, entry{})
+		l.unused = append(l.unused, uint32(len(l.entries)))
+	}
+	at := l.unused[len(l.unused)-1]
+	l.unused = l.unused[:len(l.unused)-1]
+	l.entries[at-1].handler = h
+	return Slot{at, l.entries[at-1].round}
+}
+
+// put frees an entry: events that are on their way name an old round. The
+// caller holds mu.
+func (l *Loop) put(s Slot) {
+	if e := &l.entries[s.at-1]; e.round == s.round && e.handler != nil {
+		e.handler = nil
+		e.round++
+		l.unused = append(l.unused, s.at)
+	}
+}
+
+// Modify changes the events of a registration and arms it again.
+func (l *Loop) Modify(fd int, s Slot, events uint32) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended || s.free() {
+		return closedError{}
+	}
+	return failed("epoll_ctl", unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, fd, s.event(events)))
+}
+
+// Remove ends a registration. Afterwards the handler may still run once for
+// an event that was on its way, but not for one of another descriptor.
+func (l *Loop) Remove(fd int, s Slot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ended && !s.free() {
+		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+		l.put(s)
+	}
+}
+
+// Forget is Remove for a descriptor that is closed right afterwards and has no
+// duplicate: the kernel then does the rest.
+func (l *Loop) Forget(s Slot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ended && !s.free() {
+		l.put(s)
+	}
+}
+
+// Again calls the handler of s with no events after everybody else had his
+// turn. It may be called from Ready only.
+func (l *Loop) Again(s Slot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ended && !s.free() {
+		l.again = append(l.again, s)
+	}
+}
+
+// interrupt wakes Run.
+func (l *Loop) interrupt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ending = true // no tick moves the deadline again
+	l.file.SetReadDeadline(time.Unix(1, 0))
+}
+
+// end frees the loop and tells everybody.
+func (l *Loop) end() {
+	l.mu.Lock()
+	l.ended = true
+	entries := l.entries
+	l.entries, l.unused, l.again, l.wheel = nil, nil, nil, wheel{}
+	l.file.Close()
+	l.mu.Unlock()
+	for _, e := range entries {
+		if e.handler != nil {
+			e.handler.Stopped()
+		}
+	}
+}

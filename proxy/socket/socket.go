@@ -1,0 +1,124 @@
+package socket
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is one stream descriptor (TCP or Unix) with the bytes that were read
+// ahead of it. One goroutine may read while another writes; Close, Abort,
+// Watch and the deadlines may come from any. It implements net.Conn for
+// crypto/tls.
+type Socket struct {
+	state atomic.Uint64           // see state.go
+	fd    int                     // used between enter and leave; changed only while the state says moving
+	poll  atomic.Pointer[polling] // registration with the runtime's poller, nil while raw
+
+	mu            sync.Mutex
+	readDeadline  time.Time     // mu
+	writeDeadline time.Time     // mu
+	detached      chan struct{} // mu; closed, if there is one, when nobody uses the descriptor any more
+	loop          *Loop         // mu
+	ownLoop       func()        // mu; ends the private loop of a watch without UseLoop
+	slot          Slot          // mu; registration with loop
+	parked        *parking      // mu
+	watching      bool          // mu; the loop is armed for that
+	gone          bool          // mu; the loop has seen the end of the peer
+
+	watchMu sync.Mutex // held while onGone runs
+	onGone  func()     // watchMu
+
+	ahead        []byte       // read before, handed out first; owned by the reader
+	writeTimeout atomic.Int64 // time.Duration
+	remote       netip.AddrPort
+	local        netip.AddrPort // mu; invalid until Local asks for it
+	open         *atomic.Int64  // of the listener that accepted it
+}
+
+var _ net.Conn = (*Socket)(nil)
+
+// New takes ownership of a connected, non-blocking descriptor. An invalid
+// local address is looked up when it is asked for.
+func New(fd int, remote, local netip.AddrPort) *Socket {
+	s := &Socket{fd: fd, remote: remote, local: local}
+	s.state.Store(1)
+	return s
+}
+
+// UseLoop names the Loop that Watch uses. Without one, a Socket that is
+// watched starts a goroutine of its own.
+func (s *Socket) UseLoop(l *Loop) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.slot.free() {
+		s.loop = l
+	}
+}
+
+// Unread makes b the next bytes that Read returns; the Socket keeps b.
+func (s *Socket) Unread(b []byte) { s.ahead = append(b[:len(b):len(b)], s.ahead...) }
+
+// Ahead is what Unread gave back and nobody has read yet.
+func (s *Socket) Ahead() []byte { return s.ahead }
+
+func (s *Socket) takeAhead(p []byte) int {
+	n := copy(p, s.ahead)
+	if s.ahead = s.ahead[n:]; len(s.ahead) == 0 {
+		s.ahead = nil
+	}
+	return n
+}
+
+// Remote is the peer's address; invalid for a Unix socket.
+func (s *Socket) Remote() netip.AddrPort { return s.remote }
+
+// Local is our own address; invalid for a Unix socket, and for a closed one
+// that was never asked before.
+func (s *Socket) Local() netip.AddrPort {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.local.IsValid() && s.remote.IsValid() && !s.closed() {
+		s.local = localAddr(s.fd)
+	}
+	return s.local
+}
+
+// RemoteAddr and LocalAddr complete net.Conn.
+func (s *Socket) RemoteAddr() net.Addr { return netAddr(s.remote) }
+
+// LocalAddr is Local as a net.Addr.
+func (s *Socket) LocalAddr() net.Addr { return netAddr(s.Local()) }
+
+func netAddr(a netip.AddrPort) net.Addr {
+	if !a.IsValid() {
+		return &net.UnixAddr{Net: "unix"}
+	}
+	return net.TCPAddrFromAddrPort(a)
+}
+
+// Idle reports, without waiting, that the peer has neither sent anything nor
+// closed: an idle backend connection for which it is false must not be used
+// again.
+func (s *Socket) Idle() bool {
+	if s.enter(0) != nil {
+		return false
+	}
+	defer s.leave()
+	return len(s.ahead) == 0 && ready(s.fd, unix.POLLIN|unix.POLLRDHUP) == 0
+}
+
+// ready asks, without waiting, which of the events a descriptor has; errors
+// and hang-ups are always reported.
+func ready(fd int, events int16) int16 {
+	set := [1]unix.PollFd{{Fd: int32(fd), Events: events}}
+	for {
+		if _, err := unix.Poll(set[:], 0); err != unix.EINTR {
+			return set[0].Revents
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package socket
+
+import (
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The state word: how many use the descriptor (its owner counts as one until
+// Close), and bits that enter looks at.
+const (
+	users     = 1<<32 - 1
+	closed    = 1 << 32 // set with mu held; nobody may enter any more
+	moving    = 1 << 33 // set with mu held; the descriptor is about to change its number
+	readPast  = 1 << 34 // the read deadline has passed
+	writePast = 1 << 35
+)
+
+// enter allows system calls on fd until leave. past is the deadline bit that
+// forbids it.
+func (s *Socket) enter(past uint64) error {
+	for {
+		state := s.state.Load()
+		switch {
+		case state&closed != 0:
+			return closedError{}
+		case state&past != 0:
+			return os.ErrDeadlineExceeded
+		case state&moving != 0:
+			s.settle()
+		case s.state.CompareAndSwap(state, state+1):
+			return nil
+		}
+	}
+}
+
+// settle waits for a move, which holds mu, to end.
+func (s *Socket) settle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+}
+
+// leave ends what enter allowed. The last to leave a closed Socket frees the
+// descriptor.
+func (s *Socket) leave() {
+	if s.state.Add(^uint64(0))&users == 0 {
+		s.release()
+	}
+}
+
+// closed reports whether the owner has given the descriptor up. While mu is
+// held and it is false, fd stays valid without enter.
+func (s *Socket) closed() bool { return s.state.Load()&closed != 0 }
+
+// claim makes the caller, who holds mu, the only user of the descriptor until
+// moved.
+func (s *Socket) claim() error {
+	if s.closed() {
+		return closedError{}
+	}
+	for {
+		state := s.state.Load()
+		if state&users != 1 {
+			return errBusy
+		}
+		if s.state.CompareAndSwap(state, state|moving) {
+			return nil
+		}
+	}
+}
+
+func (s *Socket) moved() { s.state.And(^uint64(moving)) }
+
+// release runs once, when nobody uses the descriptor any more.
+func (s *Socket) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.detached != nil {
+		s.leaveLoop()
+	} else if !s.slot.free() {
+		s.loop.Forget(s.slot)
+		s.slot, s.watching = Slot{}, false
+	}
+	if s.ownLoop != nil {
+		s.ownLoop()
+	}
+	if s.open != nil {
+		s.open.Add(-1)
+	}
+	switch p := s.poll.Load(); {
+	case s.detached != nil:
+		close(s.detached)
+	case p != nil:
+		p.file.Close()
+	default:
+		unix.Close(s.fd)
+	}
+}
+
+// shut forbids new uses and unblocks the present ones. It reports false if
+// that was done before.
+func (s *Socket) shut(detached chan struct{}) bool {
+	s.mu.Lock()
+	if s.state.Or(closed)&closed != 0 {
+		s.mu.Unlock()
+		return false
+	}
+	s.detached = detached
+	if p := s.poll.Load(); p != nil {
+		p.evict()
+	}
+	s.unpark(false)
+	s.mu.Unlock()
+	s.leave()
+	return true
+}
+
+// Close frees the descriptor. A blocked Read or Write fails with an error that
+// is net.ErrClosed and os.ErrClosed, and so does a second Close.
+func (s *Socket) Close() error {
+	if !s.shut(nil) {
+		return closedError{}
+	}
+	return nil
+}
+
+// Abort closes with a TCP reset, so that the peer sees a broken transfer.
+func (s *Socket) Abort() error {
+	if err := s.enter(0); err != nil {
+		return err
+	}
+	lingerNot(s.fd)
+	defer s.leave()
+	return s.Close()
+}
+
+// lingerNot makes a close send a reset.
+func lingerNot(fd int) {
+	unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
+
+// CloseWrite sends FIN.
+func (s *Socket) CloseWrite() error {
+	if err := s.enter(0); err != nil {
+		return err
+	}
+	defer s.leave()
+	return failed("shutdown", unix.Shutdown(s.fd, unix.SHUT_WR))
+}
+
+// CloseLinger closes after a refusal so that the peer can read the answer and
+// gets no reset: it sends FIN, then discards at most limit bytes for at most d
+// and until the peer closes, then closes. The caller is the one who reads.
+func (s *Socket) CloseLinger(limit int64, d time.Duration) error {
+	s.CloseWrite()
+	s.SetReadDeadline(time.Now().Add(d))
+	io.Copy(io.Discard, io.LimitReader(s, limit))
+	return s.Close()
+}
+
+// Detach hands the bare descriptor away, with the bytes that were read ahead
+// of it: the caller closes it. It unblocks and waits for whoever uses the
+// Socket, which is closed from now on. It may need one more descriptor for a
+// moment, and resets the connection if there is none.
+func (s *Socket) Detach() (fd int, ahead []byte, err error) {
+	alone := make(chan struct{})
+	if !s.shut(alone) {
+		return -1, nil, closedError{}
+	}
+	<-alone
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.leavePoll(); err != nil {
+		lingerNot(s.fd)
+		s.poll.Load().file.Close()
+		return -1, nil, err
+	}
+	ahead, s.ahead = s.ahead, nil
+	return s.fd, ahead, nil
+}

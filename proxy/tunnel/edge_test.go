@@ -1,0 +1,122 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"usher/proxy/message"
+	"usher/proxy/socket"
+)
+
+func TestLoopEnds(t *testing.T) {
+	r := newRig(t, FromSocket)
+	l, err := socket.NewLoop()
+	r.check(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- l.Run(ctx) }()
+	r.relay = New(l)
+	x := r.start(0)
+	r.send(x.client, "x")
+	r.receive(x.vm, "x")
+	cancel()
+	r.check(<-ended)
+	r.receiveEnd(x.client, syscall.ECONNRESET)
+	r.ends(Result{1, 0, message.UsherSide, "drain"})
+	r.start(0) // too late
+	r.ends(Result{0, 0, message.UsherSide, "drain"})
+}
+
+// TestCopiesWithoutPipes has a long flow while all pipes are in use.
+func TestCopiesWithoutPipes(t *testing.T) {
+	r := newRig(t, FromSocket)
+	r.relay.lanes[0].used = maxPipes
+	x := r.start(0)
+	long(t, x.client, x.vm)
+	long(t, x.vm, x.client)
+	if n := r.relay.lanes[0].used; n != maxPipes {
+		t.Errorf("%d in use", n)
+	}
+	x.Abort("enough")
+	<-r.results
+}
+
+// TestNoDescriptors has none left: a new tunnel, one of whose sockets was
+// waited on and needs a second descriptor for a moment, is refused, and one
+// that runs goes on.
+func TestNoDescriptors(t *testing.T) {
+	r := newRig(t, FromSocket)
+	old := r.start(0)
+	client, vm, near, far := r.sockets()
+	if err := near.WaitReadable(time.Now().Add(time.Millisecond)); err == nil {
+		t.Fatal("readable")
+	}
+	restore := exhaust(t)
+	defer restore()
+	r.relay.Start(FromSocket(near), FromSocket(far), 0, func(res Result) { r.results <- res })
+	r.ends(Result{0, 0, message.UsherSide, "too many open files"})
+	long(t, old.client, old.vm) // without a pipe
+	restore()
+	r.receiveEnd(client, syscall.ECONNRESET)
+	r.receiveEnd(vm, syscall.ECONNRESET)
+	old.Abort("enough")
+	<-r.results
+}
+
+// TestReadAheadIsLent has more read ahead than the VM takes at once, in memory
+// that is used for something else after Start.
+func TestReadAheadIsLent(t *testing.T) {
+	r := newRig(t, FromSocket)
+	client, vm, near, far := r.sockets()
+	long := bytes.Repeat([]byte("0123456789"), 1<<20)
+	lent := bytes.Clone(long)
+	end := &ahead{FromSocket(near), lent, make(chan struct{})}
+	r.relay.Start(end, FromSocket(far), 0, func(res Result) { r.results <- res })
+	clear(lent)
+	r.receive(vm, string(long))
+	client.Close()
+	vm.Close()
+	r.ends(Result{int64(len(long)), 0, message.ClientSide, "closed"})
+}
+
+// TestUrgentByte has one in the stream: a read stops before it, and must not
+// be taken for one that found all there is.
+func TestUrgentByte(t *testing.T) {
+	r := newRig(t, FromSocket)
+	x := r.start(0)
+	raw, err := x.client.SyscallConn()
+	r.check(err)
+	raw.Control(func(fd uintptr) {
+		unix.Write(int(fd), []byte("before "))
+		unix.Sendto(int(fd), []byte("!"), unix.MSG_OOB, nil)
+		unix.Write(int(fd), []byte("after"))
+	})
+	r.receive(x.vm, "before after")
+	x.client.Close()
+	x.vm.Close()
+	<-r.results
+}
+
+// exhaust lowers the limit of descriptors to those that are open.
+func exhaust(t *testing.T) (restore func()) {
+	t.Helper()
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open("/dev/null") // gets the lowest number that is free
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(f.Fd()), Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	return func() { unix.Setrlimit(unix.RLIMIT_NOFILE, &old) }
+}

@@ -1,0 +1,96 @@
+package tunnel
+
+import (
+	"errors"
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// spliceAfter is how long a flow is copied: a pipe costs more than it saves
+// before.
+const spliceAfter = 256 << 10
+
+// read takes bytes from e and leaves those in held or in the pipe that its
+// peer does not take at once.
+func (e *end) read() (int, error) {
+	if e.total.Load() >= spliceAfter && e.borrowPipe() {
+		n, err := splice(e.fd, e.pipe.in, pipeSize)
+		if err != unix.EINVAL {
+			e.piped = n
+			return n, err
+		}
+		e.copyOnly = true
+	}
+	return e.copy()
+}
+
+// copy reads through the buffer that all wires of the lane share.
+func (e *end) copy() (int, error) {
+	scratch := e.wire.lane.scratch[:]
+	n, err := unix.Read(e.fd, scratch)
+	switch {
+	case err != nil:
+		return 0, err
+	case n == 0:
+		return 0, io.EOF
+	}
+	if n < len(scratch) && !e.thorough {
+		e.readable = false // and the next byte makes an event
+	}
+	e.held = scratch[:n]
+	if !e.flush() && len(e.held) > 0 {
+		e.hold()
+	}
+	return n, nil
+}
+
+// hold moves what is held out of the shared buffer.
+func (e *end) hold() {
+	b := e.wire.lane.takeBuffer(len(e.held))
+	e.keep, e.held = b, (*b)[:copy(*b, e.held)]
+}
+
+// drop forgets what is pending.
+func (e *end) drop() {
+	e.held = nil
+	if e.keep != nil {
+		e.wire.lane.freeBuffer(e.keep)
+		e.keep = nil
+	}
+	if e.over {
+		e.returnPipe()
+	}
+}
+
+func (e *end) borrowPipe() bool {
+	if e.pipe == (pipe{}) && !e.copyOnly {
+		e.pipe, _ = e.wire.lane.borrow()
+	}
+	return e.pipe != (pipe{})
+}
+
+// returnPipe gives the pipe back when it is empty, or when nobody wants what
+// is in it any more.
+func (e *end) returnPipe() {
+	if e.pipe == (pipe{}) || e.piped > 0 && !e.over {
+		return
+	}
+	e.wire.lane.giveBack(e.pipe, e.piped == 0)
+	e.pipe, e.piped = pipe{}, 0
+}
+
+// errNothing says that a pipe had less than was put into it.
+var errNothing = errors.New("splice moved nothing")
+
+// splice moves up to n bytes; io.EOF at the end of a socket.
+func splice(from, to, n int) (int, error) {
+	moved, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+	switch {
+	case err != nil:
+		return 0, err
+	case moved == 0:
+		return 0, io.EOF
+	}
+	return int(moved), nil
+}

@@ -1,0 +1,102 @@
+package upstream
+
+import (
+	"bytes"
+
+	"usher/proxy/message"
+	"usher/proxy/socket"
+)
+
+// Lease is one connection to a backend in use.
+type Lease struct {
+	pool    *Pool
+	backend *Backend
+	conn    *conn          // for an exchange
+	socket  *socket.Socket // for a tunnel
+	client  *message.Client
+}
+
+// Backend is who answers.
+func (l *Lease) Backend() *Backend { return l.backend }
+
+// Address is the backend's address as configured, for logs.
+func (b *Backend) String() string { return b.text }
+
+// Release ends an exchange: the connection is pooled if it is in a clean
+// state, else closed. It returns after the upload has ended.
+func (l *Lease) Release() {
+	l.backend.active.Add(-1)
+	c := l.conn
+	if reusable := c.vm.Finish(); c.h1 == nil {
+		return // the stream has ended, the connection is shared
+	} else if !reusable || l.pool.retired.Load() {
+		c.vm.Close()
+		return
+	}
+	if l.pool.private.Load() {
+		l.client.Attach(l.backend, c)
+		return
+	}
+	l.backend.put(c)
+}
+
+// Fail ends an exchange whose connection must not be used again.
+func (l *Lease) Fail() {
+	l.backend.active.Add(-1)
+	l.conn.vm.Close()
+	l.conn.vm.Finish()
+}
+
+// Duplex takes the connection out of an exchange after a 101. Done must be
+// called when the tunnel has ended.
+func (l *Lease) Duplex() message.Duplex { return l.conn.vm.Duplex() }
+
+// Socket is the connection of a tunnel, which the caller closes; Done must be
+// called when it has ended.
+func (l *Lease) Socket() *socket.Socket { return l.socket }
+
+// Done ends the accounting of a tunnel.
+func (l *Lease) Done() { l.backend.active.Add(-1) }
+
+// noteIdentity makes the pool private when a VM authenticates connections
+// instead of requests (NTLM and Negotiate, RFC 4559 section 6).
+func (p *Pool) noteIdentity(r *message.Response) {
+	if r.Status != 401 || p.spec.HTTP2 || p.private.Load() {
+		return
+	}
+	for _, f := range r.Header.All() {
+		if f.ID == message.WWWAuthenticate && identifies(f.Value) {
+			p.private.Store(true)
+		}
+	}
+}
+
+// identifies reports whether one of a list of challenges (RFC 9110 section
+// 11.6.1) is of a scheme that authenticates the connection.
+func identifies(challenges []byte) bool {
+	for len(challenges) > 0 {
+		var element []byte
+		element, challenges = cutElement(challenges)
+		scheme, _, _ := bytes.Cut(bytes.TrimLeft(element, " \t"), []byte{' '})
+		if scheme = bytes.TrimRight(scheme, "\t"); message.EqualFold(scheme, "negotiate") || message.EqualFold(scheme, "ntlm") {
+			return true
+		}
+	}
+	return false
+}
+
+// cutElement takes the first element of a list; commas in quotes do not count.
+func cutElement(list []byte) (element, rest []byte) {
+	quoted := false
+	for i := 0; i < len(list); i++ {
+		switch c := list[i]; {
+		case c == '\\' && quoted:
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == ',' && !quoted:
+			return list[:i], list[i+1:]
+		}
+	}
+	return list, nil
+}

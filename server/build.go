@@ -1,0 +1,301 @@
+package server
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"usher/config"
+	"usher/proxy"
+	"usher/proxy/h1"
+	"usher/proxy/h2"
+	"usher/proxy/h3"
+	"usher/proxy/message"
+	"usher/proxy/upstream"
+	"usher/router"
+	"usher/telemetry"
+	certs "usher/tls"
+)
+
+// drainGrace is how long an idle connection may still send one more request
+// when usher stops.
+const drainGrace = time.Second
+
+// world is one generation: the snapshot with what the control plane remembers
+// of how it was made. It is never changed once built.
+type world struct {
+	config   *config.Config
+	snapshot *proxy.Snapshot
+	sites    map[string]*built // by host
+	wants    []certs.Want
+	loaded   time.Time
+	h3       *h3.Config
+	dropped  []*upstream.Pool // of the generation before, to be retired
+
+	added, changed []string // hosts, against the generation before
+}
+
+// built is a site with its origin.
+type built struct {
+	conf  *config.Site
+	site  *proxy.Site
+	want  *certs.Want  // nil for passthrough and where no certificate can be had
+	fault string       // of conf; empty when the site is what conf says
+	stale bool         // fault, and site is the last good form
+	form  *config.Site // what site was built from: conf, or its last good form
+}
+
+// builder makes a world from a configuration and the world before. It changes
+// nothing of the latter.
+type builder struct {
+	conf    *config.Config
+	old     *world
+	plan    *upstream.Plan
+	own     *upstream.Own
+	metrics *telemetry.Metrics
+	port    uint16 // what redirects name
+}
+
+// build translates a whole configuration. It cannot fail: a site that cannot
+// be built is quarantined.
+func (b *builder) build() *world {
+	w := &world{config: b.conf, sites: make(map[string]*built, len(b.conf.Sites)), wants: make([]certs.Want, 0, len(b.conf.Sites))}
+	table := make(map[string]*proxy.Site, len(b.conf.Sites))
+	for _, c := range b.conf.Sites {
+		before := b.before(c.Host)
+		s := b.one(c, before)
+		w.sites[c.Host] = s
+		switch {
+		case before == nil:
+			w.added = append(w.added, c.Host)
+		case before.site != s.site || before.fault != s.fault:
+			w.changed = append(w.changed, c.Host)
+		}
+		table[c.Host] = s.site
+		if s.want != nil {
+			w.wants = append(w.wants, *s.want)
+		}
+	}
+	pools, dropped := b.plan.Done()
+	w.dropped = dropped
+	w.snapshot = b.snapshot(router.NewTable(table), pools)
+	w.h3 = &h3.Config{
+		RequestHead: b.conf.Timeouts.RequestHead, KeepAlive: b.conf.Timeouts.KeepAlive, Handshake: b.conf.Timeouts.Handshake,
+		DrainGrace: drainGrace, Timeouts: w.snapshot.H1.Timeouts,
+	}
+	return w
+}
+
+func (b *builder) snapshot(table *router.Table[*proxy.Site], pools *upstream.Set) *proxy.Snapshot {
+	c, t := b.conf, b.conf.Timeouts
+	s := &proxy.Snapshot{
+		Generation: 1, Sites: table, Pools: pools,
+		Timeouts: proxy.Timeouts{ClientHello: t.ClientHello, Handshake: t.Handshake, Drain: t.Drain},
+		H1: &h1.Config{
+			RequestHead: t.RequestHead, KeepAlive: t.KeepAlive, DrainGrace: drainGrace,
+			Timeouts: message.Timeouts{RequestBody: t.RequestBody, ResponseWrite: t.ResponseWrite},
+		},
+		H2: &h2.Config{
+			RequestHead: t.RequestHead, KeepAlive: t.KeepAlive, DrainGrace: drainGrace,
+			Timeouts: message.Timeouts{RequestBody: t.RequestBody, ResponseWrite: t.ResponseWrite},
+		},
+		TrustedProxies:    c.Listen.TrustedProxies,
+		ProxyProtocolFrom: c.Listen.ProxyProtocolFrom,
+		PublicHTTPSPort:   b.port,
+	}
+	if c.Listen.HTTP3 && len(c.Listen.HTTPS) > 0 {
+		s.AltSvc = fmt.Appendf(nil, `h3=":%d"; ma=86400`, b.port)
+	}
+	if b.old != nil {
+		s.Generation = b.old.snapshot.Generation + 1
+	}
+	return s
+}
+
+// before is the site of a host in the generation before, or nil.
+func (b *builder) before(host string) *built {
+	if b.old == nil {
+		return nil
+	}
+	return b.old.sites[host]
+}
+
+// one builds a site, takes it over unchanged, or quarantines it.
+func (b *builder) one(c *config.Site, before *built) *built {
+	if before != nil && before.fault == "" && (before.conf == c || same(before.conf, c)) {
+		before.site.EachPool(b.plan.Keep)
+		return &built{conf: c, form: c, site: before.site, want: before.want}
+	}
+	s := &built{conf: c, form: c}
+	fault := faultOf(c)
+	if fault == "" {
+		var err error
+		if s.site, err = b.site(c); err == nil {
+			s.want = wantOf(c)
+			return s
+		}
+		fault = err.Error()
+	}
+	return b.quarantine(s, before, fault)
+}
+
+func faultOf(c *config.Site) string {
+	if c.Fault == nil {
+		return ""
+	}
+	return c.Fault.Error()
+}
+
+// quarantine keeps the last good form of a faulty site, or makes one that
+// answers 503.
+func (b *builder) quarantine(s, before *built, fault string) *built {
+	s.fault = fault
+	if before != nil && before.site.Fault == "" {
+		before.site.EachPool(b.plan.Keep)
+		s.site, s.want, s.stale, s.form = before.site, before.want, true, before.form
+		return s
+	}
+	if before != nil && before.site.Fault == fault && before.site.Passthrough == s.conf.Passthrough() {
+		s.site, s.want = before.site, before.want
+		return s
+	}
+	s.site = &proxy.Site{Host: s.conf.Host, Fault: fault, Passthrough: s.conf.Passthrough(), Counters: b.metrics.SiteFor(s.conf.Host)}
+	if s.conf.Certificate != "" {
+		s.site.OwnsChallenges = s.conf.Certificate == config.CertACME
+		s.want = wantOf(s.conf)
+	}
+	return s
+}
+
+func wantOf(c *config.Site) *certs.Want {
+	if c.Passthrough() {
+		return nil
+	}
+	return &certs.Want{Host: c.Host, Kind: c.Certificate, CertFile: c.CertFile, KeyFile: c.KeyFile}
+}
+
+// site builds a site that has no fault of its own.
+func (b *builder) site(c *config.Site) (*proxy.Site, error) {
+	t := c.Timeouts
+	s := &proxy.Site{
+		Host: c.Host, Passthrough: c.Passthrough(),
+		OwnsChallenges: c.Certificate == config.CertACME,
+		PlainHTTP:      plainHTTP(c.HTTP),
+		HSTS:           c.HSTS,
+		Timeouts: proxy.SiteTimeouts{
+			Timeouts:   message.Timeouts{RequestBody: t.RequestBody, ResponseWrite: t.ResponseWrite},
+			TunnelIdle: t.TunnelIdle,
+		},
+		Counters: b.metrics.SiteFor(c.Host),
+	}
+	var err error
+	if s.Passthrough {
+		err = b.passthrough(s, c)
+	} else {
+		err = b.routes(s, c)
+	}
+	return s, err
+}
+
+func plainHTTP(s string) proxy.PlainHTTP {
+	switch s {
+	case "forward":
+		return proxy.ForwardPlain
+	case "refuse":
+		return proxy.RefusePlain
+	}
+	return proxy.RedirectPlain
+}
+
+// passthrough plans the two pools of a passthrough site: its TLS port and its
+// plain port.
+func (b *builder) passthrough(s *proxy.Site, c *config.Site) error {
+	spec := b.spec(c, c.To)
+	spec.Forbid = b.own
+	for _, a := range spec.Addresses {
+		if ip, err := netip.ParseAddr(a.Host); err == nil && b.own.Has(netip.AddrPortFrom(ip.Unmap(), a.Port)) {
+			return fmt.Errorf("%s:%d:%d: the backend %s is one of usher's own listeners", c.Pos.File, c.Pos.Line, c.Pos.Column, a)
+		}
+	}
+	plain := spec
+	plain.Addresses = slices.Clone(spec.Addresses)
+	for i := range plain.Addresses {
+		plain.Addresses[i].Port = c.HTTPPort
+	}
+	var err error
+	if s.Pool, err = b.plan.Pool(spec); err == nil {
+		s.Plain, err = b.plan.Pool(plain)
+	}
+	return err
+}
+
+// routes plans the pools of a terminated site.
+func (b *builder) routes(s *proxy.Site, c *config.Site) (err error) {
+	if s.Rest, err = b.route(c, c.To); err != nil || len(c.Paths) == 0 {
+		return err
+	}
+	prefixes := make(map[string]*proxy.Route, len(c.Paths))
+	for _, p := range c.Paths {
+		r, err := b.route(c, p.To)
+		if err != nil {
+			return err
+		}
+		prefixes[p.Prefix] = r
+		s.Below = append(s.Below, r)
+	}
+	s.Paths = router.NewPaths(prefixes, s.Rest)
+	return nil
+}
+
+func (b *builder) route(c *config.Site, to []config.Backend) (*proxy.Route, error) {
+	switch to[0].Scheme {
+	case config.Redirect:
+		return &proxy.Route{Redirect: to[0].Host}, nil
+	case config.Whoami:
+		return &proxy.Route{Whoami: true}, nil
+	}
+	spec := b.spec(c, to)
+	spec.HTTP2 = to[0].Scheme == config.H2C || to[0].Scheme == config.HTTPS && c.ALPN == "h2"
+	if to[0].Scheme == config.HTTPS {
+		t, err := backendTLS(c)
+		if err != nil {
+			return nil, err
+		}
+		spec.TLS = t
+	}
+	pool, err := b.plan.Pool(spec)
+	if err != nil {
+		return nil, fmt.Errorf("%s:%d:%d: %q: %w", c.Pos.File, c.Pos.Line, c.Pos.Column, c.CAFile, err)
+	}
+	return &proxy.Route{Pool: pool}, nil
+}
+
+func (b *builder) spec(c *config.Site, to []config.Backend) upstream.Spec {
+	s := upstream.Spec{
+		Addresses:     make([]upstream.Address, len(to)),
+		ProxyProtocol: c.ProxyProtocol,
+		Connect:       c.Timeouts.Connect, Hold: c.Timeouts.Hold, ResponseHead: c.Timeouts.ResponseHead,
+	}
+	for i, a := range to {
+		s.Addresses[i] = upstream.Address{Host: a.Host, Port: a.Port, Unix: a.Unix}
+	}
+	return s
+}
+
+// backendTLS says how https VMs are verified: for the name that the site
+// gives, else its hostname, else (a wildcard) the host of each request.
+func backendTLS(c *config.Site) (*upstream.TLS, error) {
+	t := &upstream.TLS{ServerName: c.ServerName, Insecure: c.Insecure}
+	if t.ServerName == "" && !strings.HasPrefix(c.Host, "*") {
+		t.ServerName = c.Host
+	}
+	if c.CAFile == "" {
+		return t, nil
+	}
+	var err error
+	t.RootsPEM, err = os.ReadFile(c.CAFile)
+	return t, err
+}

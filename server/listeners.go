@@ -1,0 +1,240 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"usher/config"
+	"usher/proxy/socket"
+	"usher/server/admin"
+)
+
+// listener is one bound socket with its accept loop.
+type listener struct {
+	address string // as configured
+	tls     bool
+	l       *socket.Listener
+	done    chan struct{} // closed when the accept loop has ended
+}
+
+// key tells listeners apart: two that ask for any port of the same address are
+// two.
+func (l *listener) key() string {
+	if l.tls {
+		return "https " + l.address
+	}
+	return "http " + l.address
+}
+
+// listeners are the bound sockets of the process.
+type listeners struct {
+	mu    sync.Mutex
+	bound map[string]*listener // by key
+	loop  *socket.Loop
+	given []*socket.Listener // from systemd, not taken yet
+	own   atomic.Pointer[[]netip.AddrPort]
+	local machine
+	conns sync.WaitGroup
+	serve func(ctx context.Context, s *socket.Socket, tls bool)
+}
+
+// open binds what a configuration wants and is not bound yet. Nothing is kept
+// of it when one address fails.
+func (l *listeners) open(c *config.Listen) (fresh []*listener, err error) {
+	defer func() {
+		if err != nil {
+			l.discard(fresh)
+			fresh = nil
+		}
+	}()
+	for _, want := range wanted(c) {
+		if l.bound[want.key()] != nil {
+			continue
+		}
+		if want.l = l.take(want.address); want.l == nil {
+			if want.l, err = socket.Listen(want.address); err != nil {
+				return fresh, err
+			}
+			want.l.UseLoop(l.loop)
+		}
+		fresh = append(fresh, want)
+	}
+	l.setOwn(fresh)
+	return fresh, nil
+}
+
+// discard undoes open.
+func (l *listeners) discard(fresh []*listener) {
+	for _, f := range fresh {
+		f.l.Close()
+	}
+	l.setOwn(nil)
+}
+
+// setOwn says which addresses are ours, those that are about to be included.
+func (l *listeners) setOwn(fresh []*listener) {
+	var own []netip.AddrPort
+	for _, b := range l.bound {
+		own = append(own, b.l.Addr())
+	}
+	for _, f := range fresh {
+		own = append(own, f.l.Addr())
+	}
+	l.own.Store(&own)
+}
+
+// take finds a socket from systemd for a configured address; nil for none.
+func (l *listeners) take(address string) *socket.Listener {
+	host, port, _ := net.SplitHostPort(address)
+	for i, g := range l.given {
+		a := g.Addr()
+		same := host == "" && a.Addr().IsUnspecified() || host == a.Addr().Unmap().String()
+		if same && port == strconv.Itoa(int(a.Port())) {
+			l.given = slices.Delete(l.given, i, i+1)
+			return g
+		}
+	}
+	return nil
+}
+
+func wanted(c *config.Listen) (all []*listener) {
+	for _, a := range c.HTTP {
+		all = append(all, &listener{address: a, done: make(chan struct{})})
+	}
+	for _, a := range c.HTTPS {
+		all = append(all, &listener{address: a, tls: true, done: make(chan struct{})})
+	}
+	return all
+}
+
+// adopt starts what open bound and stops what the configuration dropped.
+func (l *listeners) adopt(ctx context.Context, c *config.Listen, fresh []*listener) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	keep := make(map[string]bool)
+	for _, w := range wanted(c) {
+		keep[w.key()] = true
+	}
+	for key, b := range l.bound {
+		if !keep[key] {
+			delete(l.bound, key)
+			l.conns.Go(b.close)
+		}
+	}
+	for _, f := range fresh {
+		l.bound[f.key()] = f
+		go l.accept(ctx, f)
+	}
+	l.setOwn(nil)
+}
+
+// accept is the accept loop of one listener.
+func (l *listeners) accept(ctx context.Context, b *listener) {
+	defer close(b.done)
+	for {
+		s, err := b.l.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue
+		}
+		l.conns.Add(1)
+		go l.connection(ctx, s, b.tls)
+	}
+}
+
+func (l *listeners) connection(ctx context.Context, s *socket.Socket, tls bool) {
+	defer l.conns.Done()
+	l.serve(ctx, s, tls)
+}
+
+// close stops accepting, once what had begun was accepted.
+func (l *listeners) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var closing sync.WaitGroup
+	for key, b := range l.bound {
+		delete(l.bound, key)
+		closing.Go(b.close)
+	}
+	closing.Wait()
+}
+
+// close stops a listener without losing a connection that had begun.
+func (b *listener) close() {
+	b.l.Quiesce()
+	b.l.Close()
+	<-b.done
+}
+
+// listening is what is bound, for the status.
+func (l *listeners) listening() (all []admin.Listener) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range l.bound {
+		kind := "http"
+		if b.tls {
+			kind = "https"
+		}
+		all = append(all, admin.Listener{Kind: kind, Address: b.l.Addr().String(), Connections: int(b.l.Open())})
+	}
+	slices.SortFunc(all, func(a, b admin.Listener) int { return strings.Compare(a.Address, b.Address) })
+	return all
+}
+
+// bindAs tells the UDP address that belongs to a configured https address: the
+// same, with the port that TCP got where any was asked for.
+func (l *listeners) bindAs(fresh []*listener) func(configured string) string {
+	return func(configured string) string {
+		host, _, _ := net.SplitHostPort(configured)
+		w := listener{address: configured, tls: true}
+		b := l.bound[w.key()]
+		for _, f := range fresh {
+			if f.key() == w.key() {
+				b = f
+			}
+		}
+		return net.JoinHostPort(host, strconv.Itoa(int(b.l.Addr().Port())))
+	}
+}
+
+// addresses are the real addresses of the listeners of one kind, bound or
+// about to be.
+func (l *listeners) addresses(tls bool, fresh []*listener, c *config.Listen) (out []netip.AddrPort) {
+	for _, w := range wanted(c) {
+		if w.tls != tls {
+			continue
+		}
+		if b := l.bound[w.key()]; b != nil {
+			out = append(out, b.l.Addr())
+		}
+	}
+	for _, f := range fresh {
+		if f.tls == tls {
+			out = append(out, f.l.Addr())
+		}
+	}
+	return out
+}
+
+// has reports whether an address is one of our own listeners.
+func (l *listeners) has(a netip.AddrPort) bool {
+	own := l.own.Load()
+	if own == nil {
+		return false
+	}
+	for _, o := range *own {
+		if o.Port() == a.Port() && (o.Addr().Unmap() == a.Addr() || o.Addr().IsUnspecified() && l.local.has(a.Addr())) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,3 @@
+// Package tls reads ClientHellos and keeps the certificates. The handshake
+// itself is crypto/tls.
+package tls
