@@ -1,0 +1,3 @@
+// Package health asks VMs whether they work. A check that several sites want
+// of the same address is made once.
+package health
