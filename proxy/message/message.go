@@ -253,7 +253,10 @@ type Error struct {
 	Side   Side
 	Status int  // to answer, while no head was sent
 	Replay bool // nothing was sent to the VM: any request may be tried again
-	Err    error
+	// RetryAfter is what a 503 says (RFC 9110 section 10.2.3); 0 says nothing.
+	RetryAfter time.Duration
+	Starting   bool // the VM is being started: a browser may ask again soon
+	Err        error
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %v", e.Side, e.Err) }
