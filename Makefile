@@ -1,7 +1,7 @@
 # make check   what can be said without running it
 # make test    every test, with the race detector, those against real peers too
 # make bench   the Go benchmarks of the hot paths, with allocations
-# make fuzz    every fuzz target for FUZZTIME, one after the other
+# make fuzz    every fuzz target for FUZZTIME (30s, or 10000x inputs), one after the other
 
 GO       ?= go
 FUZZTIME ?= 30s
