@@ -19,6 +19,10 @@ const userTimeout = 20 * time.Second
 type Dialer struct {
 	Local netip.Addr // to connect from; invalid leaves it to the kernel
 	Loop  *Loop      // see Socket.UseLoop
+
+	// Transparent connects from Local although it is somebody else's address,
+	// see DialTransparent. It is for TCP alone.
+	Transparent bool
 }
 
 // Dial connects to a VM with the zero Dialer.
@@ -50,6 +54,9 @@ func (d *Dialer) dial(ctx context.Context, network, addr string) (*Socket, error
 		}
 		return d.dialTCP(ctx, to)
 	case "unix":
+		if d.Transparent {
+			return nil, errors.New("a Unix socket cannot carry the client's address")
+		}
 		return d.dialUnix(ctx, addr)
 	}
 	return nil, errors.New("unknown network")
@@ -65,7 +72,13 @@ func (d *Dialer) dialTCP(ctx context.Context, to netip.AddrPort) (*Socket, error
 	if err != nil {
 		return nil, err
 	}
-	if err = d.prepare(s.fd); err == nil {
+	if d.Transparent {
+		err = d.disguise(s.fd, family, to.Addr())
+	}
+	if err == nil {
+		err = d.prepare(s.fd)
+	}
+	if err == nil {
 		err = s.connect(ctx, sa)
 	}
 	if err == nil && to.Addr().IsLoopback() && s.Local() == to {
