@@ -137,7 +137,7 @@ func (c *Call) request() error {
 	c.upEnded = c.head0
 	m.arm(c.head0, callTick)
 	c.headBatch = m.batch
-	c.sendHead(req)
+	c.sendHead(req, endsWithHead(req))
 	m.grant()
 	return c.sendBody(req)
 }
@@ -148,11 +148,24 @@ func replayable(why fault) *message.Error {
 	return e
 }
 
+// endsWithHead reports that HEADERS end the request. Those of a gRPC request
+// never do: its protocol wants END_STREAM in DATA, and there are servers that
+// wait for ever without, while a client of HTTP/3 cannot tell the two apart.
+func endsWithHead(req *message.Request) bool {
+	if req.Body != nil || req.Upgrade != nil {
+		return false
+	}
+	kind, _ := req.Header.Get(message.ContentType)
+	return len(kind) < len(typeOfGRPC) || !message.EqualFold(kind[:len(typeOfGRPC)], typeOfGRPC)
+}
+
+const typeOfGRPC = "application/grpc"
+
 // sendHead appends the HEADERS of a request (RFC 9113 section 8.3.1). mu is
 // held.
-func (c *Call) sendHead(req *message.Request) {
+func (c *Call) sendHead(req *message.Request, end bool) {
 	m := c.m
-	at := c.startFrame(http2.FrameHeaders, 0)
+	at := c.startBlock(end)
 	m.budget.Explain(4)
 	if req.Upgrade != nil {
 		m.field(":method", methodCONNECT)
@@ -174,6 +187,9 @@ func (c *Call) sendHead(req *message.Request) {
 		m.field("te", trailersToken)
 	}
 	c.endBlock(at)
+	if end {
+		c.sentEnd()
+	}
 }
 
 var (
@@ -205,7 +221,7 @@ func (c *Call) sendBody(req *message.Request) error {
 		}
 	}
 	switch {
-	case c.err != nil:
+	case c.err != nil || c.finished:
 	case complete:
 		c.finish()
 	case req.Body != nil:
@@ -255,7 +271,7 @@ func (c *Call) upload() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err == nil {
-		err = c.finishWith(&c.ex.Request.Trailer, false)
+		err = c.finishWith(&c.ex.Request.Trailer)
 	}
 	if err != nil {
 		m.abandon(&c.stream, http2.ErrCodeCancel, err)

@@ -220,8 +220,7 @@ func (c *Conn) refuse(e *exchange, b *block, r *fields.Request, why *message.Err
 	if why.Status == 0 {
 		return c.induce(b.id, http2.ErrCodeProtocol, why)
 	}
-	e.head(why.Status, fields.Refusal(why.Status), nil)
-	e.finish()
+	e.head(why.Status, fields.Refusal(why.Status), nil, true)
 	if !b.end {
 		c.fr.WriteRSTStream(b.id, http2.ErrCodeNo)
 		c.note(b.id)

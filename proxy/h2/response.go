@@ -28,12 +28,14 @@ func (e *exchange) WriteHead(r *message.Response) error {
 	if _, err := e.reserve(0); err != nil {
 		return clientFault(err)
 	}
+	end := false
 	if r.Status >= 200 {
 		e.state, e.answered = headed, true
 		e.rest = r.Length
 		e.mute = string(e.ex.Request.Method) == "HEAD" || r.Status == 304 || r.Status == 204
+		end = e.mute || r.Length == 0 && r.Body == nil
 	}
-	e.head(r.Status, r, nil)
+	e.head(r.Status, r, nil, end)
 	m.grant()
 	if r.Status < 200 {
 		e.expects = e.expects && r.Status != 100
@@ -59,16 +61,16 @@ func (e *exchange) switchHead(r *message.Response) error {
 		return clientFault(err)
 	}
 	e.state, e.answered = switched, true
-	e.head(200, &message.Response{Status: 101, Header: r.Header}, fields.OfHandshake)
+	e.head(200, &message.Response{Status: 101, Header: r.Header}, fields.OfHandshake, false)
 	m.grant()
 	m.flush()
 	return nil
 }
 
-// head appends the HEADERS of a response. mu is held.
-func (e *exchange) head(status int, r *message.Response, skip func(*message.Field) bool) {
+// head appends the HEADERS of a response, which end it or not. mu is held.
+func (e *exchange) head(status int, r *message.Response, skip func(*message.Field) bool, end bool) {
 	m := e.m
-	at := e.startFrame(http2.FrameHeaders, 0)
+	at := e.startBlock(end)
 	m.budget.Explain(2)
 	m.number(":status", int64(status))
 	m.fields(&r.Header, skip)
@@ -84,6 +86,9 @@ func (e *exchange) head(status int, r *message.Response, skip func(*message.Fiel
 		e.prioritise(v)
 	}
 	e.endBlock(at)
+	if end {
+		e.sentEnd()
+	}
 }
 
 // clientFault is the error of a write that cannot reach the client.
@@ -146,31 +151,35 @@ func (e *exchange) CloseWrite(trailer *message.Header) error {
 	m := e.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if e.err != nil {
-		return clientFault(e.err)
+	var err error
+	switch {
+	case e.finished: // with the head
+	case e.err != nil:
+		err = e.err
+	default:
+		err = e.finishWith(trailer)
 	}
-	if err := e.finishWith(trailer, e.mute); err != nil {
-		return clientFault(err)
+	m.flush() // after a failure too: others may wait for room in the output
+	if err != nil {
+		err = clientFault(err)
 	}
-	m.flush()
-	return nil
+	return err
 }
 
 // finishWith ends our direction, with a trailer section if there is one. mu is
 // held.
-func (s *stream) finishWith(trailer *message.Header, bare bool) error {
-	if bare || trailer == nil || trailer.Len() == 0 {
+func (s *stream) finishWith(trailer *message.Header) error {
+	if trailer == nil || trailer.Len() == 0 {
 		s.finish()
 		return nil
 	}
 	if _, err := s.reserve(0); err != nil {
 		return err
 	}
-	at := s.startFrame(http2.FrameHeaders, http2.FlagHeadersEndStream)
+	at := s.startBlock(true)
 	s.m.fields(trailer, nil)
 	s.endBlock(at)
-	s.finished = true
-	s.settle()
+	s.sentEnd()
 	s.m.grant()
 	return nil
 }

@@ -42,7 +42,7 @@ type stream struct {
 	// Sending.
 	send        int64
 	finished    bool // END_STREAM is in the output
-	flagAt      int  // where the flags of the last frame are in the output
+	flagAt      int  // where the flags of the last DATA are in the output
 	flagBatch   uint32
 	need        int // what reserve waits for: 0 for a header block
 	writable    sync.Cond

@@ -110,15 +110,13 @@ func (m *mux) keep(b []byte) {
 	m.spare = b[:0]
 }
 
-// startFrame appends a frame header whose length is not known yet and notes
-// where its flags are.
+// startFrame appends a frame header whose length is not known yet.
 func (s *stream) startFrame(kind http2.FrameType, flags http2.Flags) (at int) {
 	o := &s.m.out
 	o.grow(frameHeader)
 	at = len(o.b)
 	id := s.id
 	o.b = append(o.b, 0, 0, 0, byte(kind), byte(flags), byte(id>>24), byte(id>>16), byte(id>>8), byte(id))
-	s.flagAt, s.flagBatch = at+4, s.m.batch
 	return at
 }
 
@@ -139,6 +137,7 @@ func (s *stream) sendData(p []byte) (done int, err error) {
 			return done, err
 		}
 		at := s.startFrame(http2.FrameData, 0)
+		s.flagAt, s.flagBatch = at+4, m.batch
 		m.out.grow(n)
 		m.out.b = append(m.out.b, p[:n]...)
 		m.endFrame(at)
@@ -160,20 +159,37 @@ func (s *stream) sendData(p []byte) (done int, err error) {
 	return done, nil
 }
 
-// finish ends our direction: with the flag of the last frame, if that is not
-// written yet, or with an empty one. mu is held.
+// finish ends our direction in DATA: with the flag of the last one, if that is
+// not written yet, or with an empty one. Never in HEADERS that are not written
+// yet: those that can end a stream say so from the start, and to gRPC the
+// difference matters. A server of it hears the end of a request only in DATA,
+// which its protocol asks for. mu is held.
 func (s *stream) finish() {
 	m := s.m
 	if s.flagBatch == m.batch && s.flagAt < len(m.out.b) {
-		m.out.b[s.flagAt] |= byte(http2.FlagDataEndStream) // the same bit in HEADERS
+		m.out.b[s.flagAt] |= byte(http2.FlagDataEndStream)
 	} else {
 		m.endFrame(s.startFrame(http2.FrameData, http2.FlagDataEndStream))
 	}
+	s.sentEnd()
+}
+
+// sentEnd notes that END_STREAM is in the output. mu is held.
+func (s *stream) sentEnd() {
 	s.finished = true
 	s.settle()
 }
 
-// endBlock completes a header block that began with startFrame, splitting it
+// startBlock begins a header block, with END_STREAM if nothing follows it.
+func (s *stream) startBlock(end bool) (at int) {
+	flags := http2.Flags(0)
+	if end {
+		flags = http2.FlagHeadersEndStream
+	}
+	return s.startFrame(http2.FrameHeaders, flags)
+}
+
+// endBlock completes a header block that began with startBlock, splitting it
 // if it is larger than a frame may be.
 func (s *stream) endBlock(at int) {
 	m := s.m
@@ -186,7 +202,6 @@ func (s *stream) endBlock(at int) {
 	whole := append(take(size), m.out.b[at+frameHeader:]...)
 	m.out.b = m.out.b[:at+frameHeader+maxFrame]
 	m.endFrame(at)
-	flagAt := s.flagAt
 	for rest := whole[maxFrame:]; len(rest) > 0; {
 		n := min(len(rest), maxFrame)
 		flags := http2.Flags(0)
@@ -198,7 +213,6 @@ func (s *stream) endBlock(at int) {
 		m.endFrame(at)
 		rest = rest[n:]
 	}
-	s.flagAt = flagAt // END_STREAM is a flag of HEADERS only
 	give(whole)
 }
 
