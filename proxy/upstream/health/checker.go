@@ -3,13 +3,24 @@ package health
 import (
 	"context"
 	"sync/atomic"
+
+	"usher/proxy/socket"
 )
+
+// Options is what a Checker works with; the zero value checks over the network.
+type Options struct {
+	// Dial connects for checks of every kind but TCP; nil: socket.Dial.
+	Dial func(ctx context.Context, network, address string) (*socket.Socket, error)
+	// Make makes a check instead of the network, for tests on fake time. An
+	// error is a failure and its text the reason.
+	Make func(ctx context.Context, check Check, address string) error
+}
 
 // Checker makes all checks of a process.
 type Checker struct{}
 
 // New makes a checker; Run makes it check.
-func New() *Checker { return &Checker{} }
+func New(Options) *Checker { return &Checker{} }
 
 // Run checks until ctx ends and returns when every check under way has ended.
 func (c *Checker) Run(ctx context.Context) error { <-ctx.Done(); return nil }
