@@ -103,6 +103,30 @@ func TestUrgentByte(t *testing.T) {
 	<-r.results
 }
 
+// TestResetWhileResetWaits has the client reset while the VM's reset waits for
+// bytes to arrive there: nothing is left to wait for.
+func TestResetWhileResetWaits(t *testing.T) {
+	r := newRig(t, FromSocket)
+	x := r.start(0)
+	x.vm.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	x.vm.Write(make([]byte, 64<<20)) // more than the client, which reads nothing, takes
+	x.vm.SetLinger(0)
+	x.vm.Close()
+	w := x.running.(*wire)
+	eventually(t, "the reset of the VM is seen", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.ends[1].broken
+	})
+	x.client.SetLinger(0)
+	x.client.Close()
+	start := time.Now()
+	<-r.results
+	if d := time.Since(start); d > patience*socket.Tick/2 {
+		t.Errorf("the tunnel ended %v after both of its ends", d)
+	}
+}
+
 // exhaust lowers the limit of descriptors to those that are open.
 func exhaust(t *testing.T) (restore func()) {
 	t.Helper()

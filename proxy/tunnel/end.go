@@ -59,7 +59,8 @@ func (e *end) Ready(events uint32) {
 	if events&(hangUp|unix.EPOLLPRI) != 0 {
 		e.thorough = true
 	}
-	if e.eof && (events&unix.EPOLLERR != 0 || events&unix.EPOLLHUP != 0 && !e.finSent) {
+	// Nothing reads e any more, so no read will tell.
+	if (e.eof || e.over) && (events&unix.EPOLLERR != 0 || events&unix.EPOLLHUP != 0 && !e.finSent) {
 		e.fail(pending(e.fd))
 	}
 	w.run(e)
