@@ -108,8 +108,13 @@ func TestUrgentByte(t *testing.T) {
 func TestResetWhileResetWaits(t *testing.T) {
 	r := newRig(t, FromSocket)
 	x := r.start(0)
-	x.vm.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	x.vm.Write(make([]byte, 64<<20)) // more than the client, which reads nothing, takes
+	const n = 1 << 20 // more than a client's receive buffer that nobody reads, less than with the tunnel's send buffer
+	_, err := x.vm.Write(make([]byte, n))
+	r.check(err)
+	eventually(t, "all is written to the client's socket", func() bool {
+		_, down := x.Bytes()
+		return down == n
+	})
 	x.vm.SetLinger(0)
 	x.vm.Close()
 	w := x.running.(*wire)
