@@ -159,7 +159,7 @@ func TestFloods(t *testing.T) {
 				str, err := c.OpenStreamSync(t.Context())
 				if err == nil {
 					str.Write(bad)
-					err = str.Close()
+					str.Close() // fails when the server was quicker to stop the stream
 				}
 				return err
 			}
