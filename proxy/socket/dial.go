@@ -23,6 +23,8 @@ type Dialer struct {
 	// Transparent connects from Local although it is somebody else's address,
 	// see DialTransparent. It is for TCP alone.
 	Transparent bool
+
+	probe bool // see Probe
 }
 
 // Dial connects to a VM with the zero Dialer.
@@ -106,6 +108,9 @@ func (d *Dialer) open(family int, to netip.AddrPort) (*Socket, error) {
 // probe comes after keepAlive seconds; when probes stay unanswered,
 // TCP_USER_TIMEOUT ends the connection.
 func (d *Dialer) prepare(fd int) error {
+	if d.probe {
+		return prepareProbe(fd)
+	}
 	err := setOptions(fd, []option{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
