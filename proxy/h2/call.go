@@ -116,19 +116,12 @@ func (c *Call) Answered() bool {
 func (c *Call) request() error {
 	m, req := c.m, &c.ex.Request
 	c.open(m, 0)
-	if req.Upgrade != nil && m.settled && !c.conn.connects {
-		return broken(502, fields.ErrProtocol)
-	}
-	if c.m.dead != nil { // nobody makes room in its output
-		return replayable(errGoneAway)
-	}
-	if _, err := c.reserve(0); err != nil {
+	err := c.turn()
+	c.stream.close() // and open it anew: there may have been SETTINGS meanwhile
+	if err != nil {
 		return err
 	}
-	if !c.conn.usable() || m.streams[c.conn.nextID] != nil {
-		return replayable(errGoneAway)
-	}
-	c.id = c.conn.nextID
+	c.open(m, c.conn.nextID)
 	c.conn.nextID += 2
 	c.conn.reserved--
 	c.opened = true
@@ -140,6 +133,25 @@ func (c *Call) request() error {
 	c.sendHead(req, endsWithHead(req))
 	m.grant()
 	return c.sendBody(req)
+}
+
+// turn waits until it is the turn of c to send a head. mu is held.
+func (c *Call) turn() error {
+	m := c.m
+	if c.ex.Request.Upgrade != nil && m.settled && !c.conn.connects {
+		return broken(502, fields.ErrProtocol)
+	}
+	if m.dead != nil { // nobody makes room in its output
+		return replayable(errGoneAway)
+	}
+	if _, err := c.reserve(0); err != nil {
+		return err
+	}
+	if !c.conn.keeps() {
+		m.grant() // the turn of somebody else
+		return replayable(errGoneAway)
+	}
+	return nil
 }
 
 func replayable(why fault) *message.Error {
@@ -217,7 +229,9 @@ func (c *Call) sendBody(req *message.Request) error {
 		if complete, err = c.atHand(req); err != nil {
 			m.abandon(&c.stream, http2.ErrCodeCancel, err)
 			m.flush()
-			return err
+			if !c.got { // a VM may answer early and want no more
+				return err
+			}
 		}
 	}
 	switch {

@@ -23,7 +23,7 @@ type ClientConn struct {
 	reserved  int    // calls that have no stream yet
 	allowed   uint32 // the VM's SETTINGS_MAX_CONCURRENT_STREAMS
 	connects  bool   // the VM takes extended CONNECT (RFC 8441)
-	goneAfter uint32 // the VM handles no stream above
+	goneAfter uint32 // the VM handles no stream above; MaxUint32 before its GOAWAY
 	leaving   bool   // no more calls
 }
 
@@ -132,6 +132,12 @@ func (c *ClientConn) usable() bool {
 	return c.dead == nil && c.stopping == nil && !c.leaving && c.nextID < math.MaxInt32
 }
 
+// keeps reports whether a call that was reserved can begin. Our own Drain does
+// not hinder it, the VM's GOAWAY does (RFC 9113 section 6.8). mu is held.
+func (c *ClientConn) keeps() bool {
+	return c.dead == nil && c.stopping == nil && c.goneAfter == math.MaxUint32 && c.nextID < math.MaxInt32
+}
+
 // Calls is how many calls are open or reserved.
 func (c *ClientConn) Calls() int {
 	c.mu.Lock()
@@ -139,7 +145,8 @@ func (c *ClientConn) Calls() int {
 	return int(c.busy.Load()) + c.reserved
 }
 
-// Drain makes the connection take no more calls and end with the last one.
+// Drain makes the connection take no more calls and end with the last one. What
+// Open has reserved counts.
 func (c *ClientConn) Drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

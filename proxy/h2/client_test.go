@@ -229,6 +229,7 @@ func fake(t testing.TB, settings ...http2.Setting) (*ClientConn, *peer) {
 	s, c := pair(t)
 	cc := NewClientConn(s, s)
 	run(t, cc)
+	t.Cleanup(func() { c.Close() }) // before run waits: nobody has to linger
 	p := newPeer(t, c)
 	preface := make([]byte, len(http2.ClientPreface))
 	io.ReadFull(c, preface)

@@ -100,7 +100,6 @@ func TestWhatEndsARequest(t *testing.T) {
 				t.Error(err)
 			}
 			call.Finish()
-			p.conn.Close()
 		})
 	}
 }

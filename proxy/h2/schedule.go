@@ -44,8 +44,8 @@ func (s *stream) reserve(n int) (int, error) {
 				continue
 			}
 		}
-		if n > 0 && (s.send <= 0 || m.send <= 0) && m.flush() {
-			continue // the peer may want to see that its window is used up
+		if m.flush() {
+			continue // there is room now, or the peer sees that its window is used up
 		}
 		s.wait()
 	}
