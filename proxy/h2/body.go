@@ -35,8 +35,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Stop makes a Read, also one that waits, fail with err. What the client still
-// sends is dropped and its window not renewed.
+// Stop makes a Read, also one that waits, fail with err. The window of what the
+// client still sends is not renewed.
 func (b *requestBody) Stop(err error) { b.stream.stop(err) }
 
 // Resume takes Stop back, for a request that is sent again. Nobody may be in

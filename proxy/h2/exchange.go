@@ -103,7 +103,6 @@ func (e *exchange) tick(now time.Time) (after bool) {
 	}
 	if e.limited() && e.patience.Over(e.readSince, now, e.limits.RequestBody) && e.stopped == nil {
 		e.stopped = fields.Refuse(408, errSlowBody)
-		e.recv.clear()
 		e.readable.Broadcast()
 	}
 	return false

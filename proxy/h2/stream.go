@@ -34,7 +34,7 @@ type stream struct {
 	window    int64 // what credit and recv together are renewed to
 	left      int64 // of the declared length, or message.Unknown
 	ended     bool  // END_STREAM has come
-	stopped   error // what arrives is not wanted
+	stopped   error // why nobody reads any more
 	touched   bool  // Read was called
 	readable  sync.Cond
 	readSince time.Time // a Read waits since
@@ -97,7 +97,9 @@ func (s *stream) arrived(data []byte, size int64, end bool) (http2.ErrCode, erro
 	if s.ended {
 		return http2.ErrCodeStreamClosed, fields.Malformed(errStreamDone)
 	}
-	if s.credit -= size; s.credit < 0 {
+	// SETTINGS that come late may leave no credit at all; none is needed for an
+	// empty frame (RFC 9113 section 6.9.2).
+	if s.credit -= size; s.credit < 0 && size > 0 {
 		return http2.ErrCodeFlowControl, fields.Malformed(errWindow)
 	}
 	if s.left >= 0 {
@@ -105,9 +107,7 @@ func (s *stream) arrived(data []byte, size int64, end bool) (http2.ErrCode, erro
 			return http2.ErrCodeProtocol, fields.Malformed(fields.ErrMismatch)
 		}
 	}
-	if s.stopped == nil {
-		s.recv.append(data)
-	}
+	s.recv.append(data)
 	if end {
 		s.end()
 	}
@@ -195,7 +195,8 @@ func (s *stream) prioritise(value []byte) {
 	s.urgency, s.incremental, s.ranked = fields.ParsePriority(value)
 }
 
-// stop is Body.Stop.
+// stop is Body.Stop. What has arrived, and what still does within the window,
+// is kept: resume may want it.
 func (s *stream) stop(err error) {
 	if err == nil {
 		err = errFinished
@@ -204,12 +205,11 @@ func (s *stream) stop(err error) {
 	defer s.m.mu.Unlock()
 	if s.stopped == nil {
 		s.stopped = err
-		s.recv.clear()
 		s.readable.Broadcast()
 	}
 }
 
-// resume takes stop back, for a body that nothing was read of.
+// resume takes stop back: what was not read yet is read next.
 func (s *stream) resume() {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()

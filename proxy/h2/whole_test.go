@@ -92,3 +92,79 @@ func TestPaceCountsWhatWasNotWaitedFor(t *testing.T) {
 	}
 	p.await(1)
 }
+
+// TestStoppedBodyIsResumed without a gap: another VM gets all of it.
+func TestStoppedBodyIsResumed(t *testing.T) {
+	stopped, arrived, got := make(chan struct{}), make(chan struct{}), make(chan string, 1)
+	_, c := serve(t, &testConfig, func(_ context.Context, ex *message.Exchange) {
+		body := ex.Request.Body.(*requestBody)
+		io.ReadFull(body, make([]byte, 2))
+		body.Stop(errFinished)
+		if _, err := body.Read(make([]byte, 9)); err != errFinished {
+			t.Errorf("Read after Stop: %v", err)
+		}
+		close(stopped)
+		<-arrived
+		body.Resume()
+		rest, err := io.ReadAll(body)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- string(rest)
+		answer(ex, 200, nil)
+	})
+	p := client(t, c)
+	p.post(1)
+	p.fr.WriteData(1, false, []byte("hello, "))
+	<-stopped
+	p.fr.WriteData(1, true, []byte("world"))
+	p.flushed()
+	close(arrived)
+	if rest := <-got; rest != "llo, world" {
+		t.Errorf("after Resume the body was %q", rest)
+	}
+	p.await(1)
+}
+
+// flushed waits until the other end has handled all that was sent.
+func (p *peer) flushed() {
+	p.t.Helper()
+	p.fr.WritePing(false, [8]byte{1})
+	for {
+		if f, ok := p.read().(*http2.PingFrame); ok && f.IsAck() {
+			return
+		}
+	}
+}
+
+// TestEndNeedsNoWindow: a client that has used the default window before it
+// saw ours may still say that its body has ended.
+func TestEndNeedsNoWindow(t *testing.T) {
+	arrived, got := make(chan struct{}), make(chan int, 1)
+	_, c := serve(t, &testConfig, func(_ context.Context, ex *message.Exchange) {
+		<-arrived
+		b, err := io.ReadAll(ex.Request.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- len(b)
+		answer(ex, 200, nil)
+	})
+	p := newPeer(t, c)
+	io.WriteString(c, http2.ClientPreface)
+	p.fr.WriteSettings()
+	p.post(1)
+	for range 4 {
+		p.fr.WriteData(1, false, make([]byte, 15_000))
+	}
+	p.fr.WriteSettingsAck()
+	p.fr.WriteData(1, true, nil)
+	p.flushed()
+	close(arrived)
+	if n := <-got; n != 60_000 {
+		t.Errorf("%d bytes", n)
+	}
+	if r := p.await(1); r.status != "200" {
+		t.Errorf("%+v", r)
+	}
+}
