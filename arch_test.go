@@ -81,7 +81,7 @@ var starters = map[string]string{
 	"proxy/tunnel/copier.go":          "the tunnel's done",
 	"proxy/tunnel/wire.go":            "the tunnel's done",
 	"proxy/upstream/calls.go":         "the connection, which Pool.Retire ends",
-	"proxy/upstream/set.go":           "bounded by its own timeout of 5 s",
+	"proxy/upstream/early.go":         "early.end",
 	"proxy/upstream/names/lookup.go":  "Resolver.Run",
 	"proxy/upstream/names/run.go":     "Resolver.Run",
 	"proxy/upstream/names/service.go": "Resolver.Run",

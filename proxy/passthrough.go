@@ -24,13 +24,13 @@ func (p *Proxy) passthrough(ctx context.Context, s *socket.Socket, client *messa
 	if h.IsACME() {
 		want = affinity([]byte(client.ServerName))
 	}
-	lease, err := site.Pool.Dial(ctx, client, want)
+	lease, err := site.Pool.Dial(ctx, client, want, s)
 	if err != nil {
 		site.Counters.Failed(faultOf(err))
 		p.alert(s, client, hello.InternalError, telemetry.BackendDown, err.Error())
 		return false
 	}
-	l := &live{key: client.ServerName, backend: lease.Backend().String()}
+	l := &live{key: client.ServerName, backend: lease.Backend().Source()}
 	p.Metrics.TunnelOpened(telemetry.Passthrough)
 	p.tunnels.Add(1)
 	ended := make(chan func(), 1)

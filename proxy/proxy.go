@@ -97,7 +97,7 @@ func (p *Proxy) Abort(reason string) {
 // generation it began in.
 type live struct {
 	key     string // canonical host that was asked for
-	backend string
+	backend string // as configured: what a name stands for may change
 	abort   func(reason string)
 
 	mu    sync.Mutex // held while abort runs, so that it never does after end

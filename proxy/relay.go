@@ -54,7 +54,7 @@ func (p *Proxy) relayResponse(lease *upstream.Lease, ex *message.Exchange) error
 func endless(lease *upstream.Lease, ex *message.Exchange) *live {
 	body := ex.Response.Body
 	return &live{
-		key: string(ex.Host), backend: lease.Backend().String(),
+		key: string(ex.Host), backend: lease.Backend().Source(),
 		abort: func(reason string) { body.Stop(message.Fail(message.UsherSide, 0, "%s", reason)) },
 	}
 }
@@ -143,7 +143,7 @@ func (p *Proxy) upgrade(site *Site, lease *upstream.Lease, ex *message.Exchange)
 	defer p.Metrics.TunnelClosed(telemetry.Upgrade)
 	ended := make(chan tunnel.Result, 1)
 	t := p.Tunnels.Start(client, vm, site.Timeouts.TunnelIdle, func(r tunnel.Result) { ended <- r })
-	done := p.track(&live{key: string(ex.Host), backend: lease.Backend().String(), abort: t.Abort})
+	done := p.track(&live{key: string(ex.Host), backend: lease.Backend().Source(), abort: t.Abort})
 	r := <-ended
 	done()
 	ex.Trace.Received, ex.Trace.Sent = r.Up, r.Down

@@ -64,12 +64,12 @@ type Route struct {
 	Whoami   bool
 }
 
-// reaches reports whether some backend of the site has the address.
-func (s *Site) reaches(address string) bool {
+// reaches reports whether some backend of the site was configured so.
+func (s *Site) reaches(source string) bool {
 	found := false
 	s.EachPool(func(p *upstream.Pool) {
 		for _, b := range p.Backends() {
-			found = found || b.String() == address
+			found = found || b.Source() == source
 		}
 	})
 	return found

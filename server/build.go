@@ -33,6 +33,7 @@ type world struct {
 	wants    []certs.Want
 	loaded   time.Time
 	h3       *h3.Config
+	plan     *upstream.Plan   // until it is published
 	dropped  []*upstream.Pool // of the generation before, to be retired
 
 	added, changed []string // hosts, against the generation before
@@ -80,7 +81,7 @@ func (b *builder) build() *world {
 		}
 	}
 	pools, dropped := b.plan.Done()
-	w.dropped = dropped
+	w.plan, w.dropped = b.plan, dropped
 	w.snapshot = b.snapshot(router.NewTable(table), pools)
 	w.h3 = &h3.Config{
 		RequestHead: b.conf.Timeouts.RequestHead, KeepAlive: b.conf.Timeouts.KeepAlive, Handshake: b.conf.Timeouts.Handshake,

@@ -124,11 +124,13 @@ func (s *Server) apply(ctx context.Context, conf *config.Config, old *world) err
 		err = s.certs.Apply(s.certOptions(conf, fresh), next.wants)
 	}
 	if err != nil {
+		next.plan.Discard()
 		s.listeners.discard(fresh)
 		s.control.cancel()
 		s.quic.cancel()
 		return err
 	}
+	next.plan = nil // it knows the generation before
 	s.level.Set(conf.Log.Level)
 	s.world.Store(next)
 	s.proxy.Publish(next.snapshot)

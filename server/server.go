@@ -21,6 +21,7 @@ import (
 	"usher/proxy/socket"
 	"usher/proxy/tunnel"
 	"usher/proxy/upstream"
+	"usher/proxy/upstream/names"
 	"usher/server/systemd"
 	"usher/server/watch"
 	"usher/telemetry"
@@ -51,6 +52,7 @@ type Server struct {
 	watcher   *watch.Watcher
 	pools     *upstream.Set // the empty one that the first generation begins with
 	own       *upstream.Own
+	names     *names.Resolver
 	loader    config.Loader
 
 	reloading sync.Mutex
@@ -119,13 +121,23 @@ func (s *Server) prepare(conf *config.Config) (err error) {
 	})
 	s.listeners = &listeners{bound: map[string]*listener{}, loop: s.loop, serve: s.serve}
 	s.own = ownOf(s.listeners)
-	s.pools = upstream.NewSet(upstream.Dialer{})
+	s.names = names.New(names.Options{Log: s.nameChanged})
+	s.pools = upstream.NewSet(upstream.Dialer{Names: s.names})
 	s.control = newControl(s)
 	s.quic = &quic{
 		proxy: s.proxy, metrics: s.metrics, stateDir: conf.StateDir, bound: map[string]*quicServer{},
 		config: func() *h3.Config { return s.world.Load().h3 },
 	}
 	return s.takeSystemd()
+}
+
+// nameChanged says in the log what became of the DNS name of a VM.
+func (s *Server) nameChanged(host string, now *names.Answer) {
+	if now.Err != nil {
+		s.log.Warn().Str("name", host).Int("kept", len(now.Endpoints)).Err(now.Err).Msg("a VM's name does not resolve")
+		return
+	}
+	s.log.Info().Str("name", host).Int("addresses", len(now.Endpoints)).Msg("a VM's name resolves")
 }
 
 // takeSystemd keeps the sockets that systemd opened until the configuration
@@ -175,6 +187,7 @@ func (s *Server) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer cut()
 	group.Go(func() { s.loop.Run(work) })
 	group.Go(func() { s.access.Run(work) })
+	group.Go(func() { s.names.Run(work) })
 	issuing, stopIssuing := context.WithCancel(work)
 	defer stopIssuing()
 	var issued sync.WaitGroup

@@ -5,6 +5,7 @@
 package message
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -233,6 +234,16 @@ func (ex *Exchange) Scratch(n int) []byte {
 	at := len(ex.arena)
 	ex.arena = ex.arena[:at+n]
 	return ex.arena[at : at : at+n]
+}
+
+// Interactive reports whether a person waits for a page, who can be shown one
+// that asks again by itself: a browser's GET or HEAD.
+func (ex *Exchange) Interactive() bool {
+	if m := string(ex.Request.Method); m != "GET" && m != "HEAD" {
+		return false
+	}
+	accept, _ := ex.Request.Header.Get(Accept)
+	return bytes.Contains(accept, []byte("text/html"))
 }
 
 // Side is who failed.

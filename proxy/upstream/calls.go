@@ -81,6 +81,18 @@ func (s *shared) reap(now, t time.Time) {
 	}
 }
 
+// unused is how many connections have no call.
+func (s *shared) unused() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.conns {
+		if c.Calls() == 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // retire lets all connections end with their last call.
 func (s *shared) retire() {
 	s.mu.Lock()
@@ -91,19 +103,36 @@ func (s *shared) retire() {
 	s.conns, s.retired = nil, true
 }
 
-// call reserves a stream on a connection that is there, or opens one.
-func (p *Pool) call(ctx context.Context, b *Backend, client *message.Client, name string) (c *conn, reused bool, err error) {
-	if p.spec.ProxyProtocol != "" {
+// drop lets all connections end with their last call; calls from now on get a
+// new one.
+func (s *shared) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.conns {
+		c.Drain()
+	}
+	s.conns = nil
+}
+
+// sharedCall reserves a stream on a connection that is there, or returns nil.
+func (b *Backend) sharedCall(name string) *conn {
+	if call := b.shared.open(name); call != nil {
+		return &conn{backend: b, vm: call, reused: true}
+	}
+	return nil
+}
+
+// call opens a connection and reserves a stream on it, unless somebody else
+// opens one first.
+func (p *Pool) call(ctx context.Context, b *Backend, client *message.Client, name string) (*conn, error) {
+	if p.spec.perClient() {
 		// The connection speaks for one client: it serves one exchange and ends.
 		cc, err := p.openShared(ctx, b, client, name)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		defer cc.Drain()
 		return reserve(b, cc)
-	}
-	if call := b.shared.open(name); call != nil {
-		return &conn{vm: call}, true, nil
 	}
 	limited, cancel := p.limit(ctx) // of waiting for others and dialing together
 	defer cancel()
@@ -111,28 +140,25 @@ func (p *Pool) call(ctx context.Context, b *Backend, client *message.Client, nam
 	case b.shared.opening <- struct{}{}:
 		defer func() { <-b.shared.opening }()
 	case <-limited.Done():
-		if ctx.Err() != nil {
-			return nil, false, &message.Error{Side: message.ClientSide, Err: message.ErrClientGone}
-		}
-		return nil, false, dialError(b, limited.Err())
+		return nil, dialError(b, limited.Err())
 	}
-	if call := b.shared.open(name); call != nil {
-		return &conn{vm: call}, true, nil
+	if c := b.sharedCall(name); c != nil {
+		return c, nil
 	}
 	cc, err := p.openShared(limited, b, client, name)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	defer b.shared.add(cc)
 	return reserve(b, cc)
 }
 
-func reserve(b *Backend, cc *sharedConn) (*conn, bool, error) {
+func reserve(b *Backend, cc *sharedConn) (*conn, error) {
 	call, ok := cc.Open()
 	if !ok {
-		return nil, false, dialError(b, fmt.Errorf("the connection ended at once"))
+		return nil, dialError(b, fmt.Errorf("the connection ended at once"))
 	}
-	return &conn{vm: call}, false, nil
+	return &conn{backend: b, vm: call}, nil
 }
 
 // openShared opens an HTTP/2 connection, which runs until it is retired or the

@@ -97,7 +97,7 @@ func TestHTTP2ConnectionsEndWithThePool(t *testing.T) {
 	p := pool(t, s, Dialer{})
 	wantAnswer(t, p, exchange("GET", ""), "HTTP/2.0 GET ")
 	p.Retire()
-	waitFor(t, func() bool { return len(p.backends[0].shared.conns) == 0 })
+	waitFor(t, func() bool { return len(p.Backends()[0].shared.conns) == 0 })
 }
 
 // TestHTTP2CallsKeepTheVMsLimit: the first calls on a connection know how many

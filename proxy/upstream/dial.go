@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"time"
 
 	"usher/proxy/h1"
@@ -18,18 +16,34 @@ import (
 	"usher/proxy/socket"
 )
 
-// conn is what one exchange has of a connection to a backend.
+// conn is what one exchange or tunnel has of a connection to a backend.
 type conn struct {
-	vm         exchanger
-	h1         *h1.VM     // vm, if it is the whole connection
-	serverName string     // verified for; empty when plain
-	remote     netip.Addr // dialed; invalid for Unix sockets
-	since      time.Time  // idle since
-	lease      Lease      // of the present exchange, kept here so that none is allocated
+	backend    *Backend
+	vm         exchanger      // nil for a tunnel
+	h1         *h1.VM         // vm, if it is the whole connection
+	sock       *socket.Socket // of a tunnel, or of plain HTTP/1.1
+	serverName string         // verified for; empty when plain
+	reused     bool           // it served before
+	since      time.Time      // idle since
+	lease      Lease          // of the present exchange, kept here so that none is allocated
+	early      early          // the body of the present exchange
+	place      int            // Backend.mu; in Backend.waiting
+	aborted    bool           // Backend.mu
 }
 
 // Close makes a conn something that a message.Client keeps.
 func (c *conn) Close() error { return c.vm.Close() }
+
+// end gives up a connection with its exchange.
+func (c *conn) end() {
+	if c.vm == nil {
+		c.sock.Close()
+		return
+	}
+	c.vm.Close()
+	c.early.end()
+	c.vm.Finish()
+}
 
 // errOwn is the fault of a site whose VM is usher itself.
 var errOwn = errors.New("the backend is one of usher's own listeners")
@@ -42,9 +56,45 @@ func (p *Pool) limit(ctx context.Context) (context.Context, context.CancelFunc) 
 	return context.WithCancel(ctx)
 }
 
+// opener opens connections for a client.
+type opener struct {
+	pool   *Pool
+	client *message.Client
+	name   string // TLS server name
+	tunnel bool
+}
+
+// open opens a connection to a backend. The error is a *message.Error that
+// dialError made.
+func (o opener) open(ctx context.Context, b *Backend) (*conn, error) {
+	p := o.pool
+	switch {
+	case o.tunnel:
+		limited, cancel := p.limit(ctx)
+		defer cancel()
+		s, err := p.connect(limited, b, o.client)
+		if err != nil {
+			return nil, err
+		}
+		return &conn{backend: b, sock: s}, nil
+	case p.spec.HTTP2:
+		return p.call(ctx, b, o.client, o.name)
+	}
+	rw, s, err := p.dialThrough(ctx, b, o.client, o.name)
+	if err != nil {
+		return nil, err
+	}
+	vm := h1.NewVM(rw, s)
+	c := &conn{backend: b, vm: vm, h1: vm, serverName: o.name}
+	if p.tls == nil {
+		c.sock = s
+	}
+	return c, nil
+}
+
 // connect opens a bare connection to a backend and sends the PROXY header.
 func (p *Pool) connect(ctx context.Context, b *Backend, client *message.Client) (*socket.Socket, error) {
-	s, err := p.dialAny(ctx, b)
+	s, err := p.dial(ctx, b, client)
 	if err != nil {
 		return nil, dialError(b, err)
 	}
@@ -57,42 +107,14 @@ func (p *Pool) connect(ctx context.Context, b *Backend, client *message.Client) 
 	return s, nil
 }
 
-// dialAny tries the addresses of a backend one after the other.
-func (p *Pool) dialAny(ctx context.Context, b *Backend) (*socket.Socket, error) {
-	if b.target != "" {
-		return p.dialOne(ctx, b, b.literal, b.target)
-	}
-	addrs, err := p.network.names.resolve(ctx, b.Address.Host)
-	if err != nil {
-		return nil, err
-	}
-	b.keepAddresses(addrs)
-	for i, ip := range addrs {
-		s, e := p.dialShare(ctx, b, ip, len(addrs)-i)
-		if e == nil {
-			return s, nil
-		}
-		err = errors.Join(err, e)
-	}
-	p.network.names.expire(b.Address.Host)
-	return nil, err
-}
-
-// dialShare gives each of the addresses left an equal share of the time.
-func (p *Pool) dialShare(ctx context.Context, b *Backend, ip netip.Addr, left int) (*socket.Socket, error) {
-	if end, ok := ctx.Deadline(); ok && left > 1 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/time.Duration(left))
-		defer cancel()
-	}
-	return p.dialOne(ctx, b, ip, net.JoinHostPort(ip.String(), strconv.Itoa(int(b.Address.Port))))
-}
-
-func (p *Pool) dialOne(ctx context.Context, b *Backend, ip netip.Addr, target string) (*socket.Socket, error) {
-	if p.spec.Forbid != nil && ip.IsValid() && p.spec.Forbid.Has(netip.AddrPortFrom(ip.Unmap(), b.Address.Port)) {
+func (p *Pool) dial(ctx context.Context, b *Backend, client *message.Client) (*socket.Socket, error) {
+	if p.spec.Forbid != nil && b.addr.IsValid() && p.spec.Forbid.Has(netip.AddrPortFrom(b.addr.Addr().Unmap(), b.addr.Port())) {
 		return nil, errOwn
 	}
-	return p.network.dial(ctx, b.network, target)
+	if p.spec.Transparent {
+		return p.network.DialFrom(ctx, b.network, b.target, client.Addr)
+	}
+	return p.network.Dial(ctx, b.network, b.target)
 }
 
 // introduce sends the PROXY header that the site asks for.
@@ -120,16 +142,6 @@ func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) ||
 		errors.As(err, &t) && t.Timeout()
-}
-
-// open makes a new HTTP/1.1 connection.
-func (p *Pool) open(ctx context.Context, b *Backend, client *message.Client, serverName string) (*conn, error) {
-	rw, s, err := p.dialThrough(ctx, b, client, serverName)
-	if err != nil {
-		return nil, err
-	}
-	vm := h1.NewVM(rw, s)
-	return &conn{vm: vm, h1: vm, serverName: serverName, remote: s.Remote().Addr()}, nil
 }
 
 // dialThrough connects, through the TLS handshake if there is one. rw is s

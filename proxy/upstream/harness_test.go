@@ -21,27 +21,27 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // script is what a VM does with one connection; n counts connections from 1.
 type script func(n int, c net.Conn, r *bufio.Reader)
 
-// vm is a scripted VM.
-type vm struct {
+// testVM is a scripted VM.
+type testVM struct {
 	l     net.Listener
 	group sync.WaitGroup
 	mu    sync.Mutex
 	conns []net.Conn
 }
 
-func newVM(t *testing.T, address string, do script) *vm {
+func newVM(t *testing.T, address string, do script) *testVM {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &vm{l: l}
+	v := &testVM{l: l}
 	v.group.Go(func() { v.accept(do) })
 	t.Cleanup(v.stop)
 	return v
 }
 
-func (v *vm) accept(do script) {
+func (v *testVM) accept(do script) {
 	for n := 1; ; n++ {
 		c, err := v.l.Accept()
 		if err != nil {
@@ -57,7 +57,7 @@ func (v *vm) accept(do script) {
 	}
 }
 
-func (v *vm) stop() {
+func (v *testVM) stop() {
 	v.l.Close()
 	v.mu.Lock()
 	for _, c := range v.conns {
@@ -67,7 +67,7 @@ func (v *vm) stop() {
 	v.group.Wait()
 }
 
-func (v *vm) address() Address {
+func (v *testVM) address() Address {
 	a := netip.MustParseAddrPort(v.l.Addr().String())
 	return Address{Host: a.Addr().String(), Port: a.Port()}
 }

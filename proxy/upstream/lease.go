@@ -11,28 +11,27 @@ import (
 type Lease struct {
 	pool    *Pool
 	backend *Backend
-	conn    *conn          // for an exchange
-	socket  *socket.Socket // for a tunnel
+	conn    *conn
 	client  *message.Client
+	known   bool // the visitor has the backend's cookie
 }
 
 // Backend is who answers.
 func (l *Lease) Backend() *Backend { return l.backend }
 
-// Address is the backend's address as configured, for logs.
-func (b *Backend) String() string { return b.text }
-
 // Release ends an exchange: the connection is pooled if it is in a clean
 // state, else closed. It returns after the upload has ended.
 func (l *Lease) Release() {
-	l.backend.active.Add(-1)
 	c := l.conn
+	defer l.backend.leave()
+	c.early.end()
 	if reusable := c.vm.Finish(); c.h1 == nil {
 		return // the stream has ended, the connection is shared
 	} else if !reusable || l.pool.retired.Load() {
 		c.vm.Close()
 		return
 	}
+	c.reused = true
 	if l.pool.private.Load() {
 		l.client.Attach(l.backend, c)
 		return
@@ -42,9 +41,8 @@ func (l *Lease) Release() {
 
 // Fail ends an exchange whose connection must not be used again.
 func (l *Lease) Fail() {
-	l.backend.active.Add(-1)
-	l.conn.vm.Close()
-	l.conn.vm.Finish()
+	l.conn.end()
+	l.backend.leave()
 }
 
 // Duplex takes the connection out of an exchange after a 101. Done must be
@@ -53,10 +51,10 @@ func (l *Lease) Duplex() message.Duplex { return l.conn.vm.Duplex() }
 
 // Socket is the connection of a tunnel, which the caller closes; Done must be
 // called when it has ended.
-func (l *Lease) Socket() *socket.Socket { return l.socket }
+func (l *Lease) Socket() *socket.Socket { return l.conn.sock }
 
 // Done ends the accounting of a tunnel.
-func (l *Lease) Done() { l.backend.active.Add(-1) }
+func (l *Lease) Done() { l.backend.leave() }
 
 // noteIdentity makes the pool private when a VM authenticates connections
 // instead of requests (NTLM and Negotiate, RFC 4559 section 6).

@@ -71,6 +71,7 @@ type held interface {
 // rewind readies the request for another attempt, if that is possible.
 func rewind(ex *message.Exchange) bool {
 	ex.Response.Header.Reset()
+	ex.Response.Trailer.Reset()
 	ex.Response = message.Response{Header: ex.Response.Header, Trailer: ex.Response.Trailer}
 	switch b := ex.Request.Body.(type) {
 	case nil:

@@ -213,33 +213,11 @@ func TestIdentity(t *testing.T) {
 	})
 }
 
-func TestNames(t *testing.T) {
-	v := newVM(t, "127.0.0.1:0", serve)
-	a := v.address()
-	var asked atomic.Int32
-	d := Dialer{Lookup: func(_ context.Context, host string) ([]netip.Addr, error) {
-		if asked.Add(1); host != "vm.test" {
-			return nil, errors.New("no such host")
-		}
-		return []netip.Addr{netip.MustParseAddr("127.0.0.77"), netip.MustParseAddr(a.Host)}, nil
-	}}
-	p := pool(t, spec(Address{Host: "vm.test", Port: a.Port}), d)
-	wantAnswer(t, p, exchange("GET", ""), "GET ")
-	wantAnswer(t, p, exchange("GET", ""), "GET ")
-	if n := asked.Load(); n != 1 {
-		t.Errorf("asked the resolver %d times", n)
-	}
-	s := spec(Address{Host: "other.test", Port: a.Port})
-	s.Hold = 0
-	_, err := answer(t, pool(t, s, d), exchange("GET", ""))
-	wantError(t, err, message.VMSide, 502)
-}
-
 func TestOwnListenersAreNotDialed(t *testing.T) {
 	v := newVM(t, "127.0.0.1:0", serve)
 	s := spec(v.address())
 	s.Forbid = &Own{Has: func(a netip.AddrPort) bool { return a.String() == v.l.Addr().String() }}
-	_, err := pool(t, s, Dialer{}).Dial(context.Background(), &message.Client{}, 0)
+	_, err := pool(t, s, Dialer{}).Dial(context.Background(), &message.Client{}, 0, nil)
 	if !errors.Is(err, errOwn) {
 		t.Errorf("got %v", err)
 	}
@@ -258,42 +236,6 @@ func TestPlanKeepsEqualPools(t *testing.T) {
 	}
 	if _, dropped := next.Done(); len(dropped) != 1 || dropped[0] != pb {
 		t.Errorf("dropped %v", dropped)
-	}
-}
-
-func TestAffinityIsStable(t *testing.T) {
-	p := pool(t, spec(Address{Host: "127.0.0.1", Port: 1}, Address{Host: "127.0.0.1", Port: 2}, Address{Host: "127.0.0.1", Port: 3}), Dialer{})
-	for want := Affinity(1); want < 50; want += 2 {
-		first := p.pick(want, nil)
-		for range 20 {
-			if p.pick(want, nil) != first {
-				t.Fatalf("affinity %d wavers", want)
-			}
-		}
-	}
-}
-
-// TestAffinityOutlivesOtherFailures: a name whose own backend works stays with
-// it when another one fails.
-func TestAffinityOutlivesOtherFailures(t *testing.T) {
-	p := pool(t, spec(Address{Host: "127.0.0.1", Port: 1}, Address{Host: "127.0.0.1", Port: 2}, Address{Host: "127.0.0.1", Port: 3}), Dialer{})
-	share := map[*Backend]int{}
-	before := map[Affinity]*Backend{}
-	for want := Affinity(1); want < 600; want += 2 {
-		before[want] = p.pick(want, nil)
-		share[before[want]]++
-	}
-	for b, n := range share {
-		if n < 60 || n > 140 {
-			t.Errorf("%s has %d of 300 names", b, n)
-		}
-	}
-	lost := p.backends[1]
-	lost.failed(errOwn)
-	for want, b := range before {
-		if now := p.pick(want, nil); b != lost && now != b || now == lost {
-			t.Errorf("affinity %d moved from %s to %s", want, b, now)
-		}
 	}
 }
 

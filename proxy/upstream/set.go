@@ -2,12 +2,12 @@ package upstream
 
 import (
 	"context"
-	"net"
 	"net/netip"
-	"sync"
 	"time"
 
 	"usher/proxy/socket"
+	"usher/proxy/upstream/health"
+	"usher/proxy/upstream/names"
 )
 
 const (
@@ -15,17 +15,25 @@ const (
 	idlePerSite = 512              // connections kept for each backend
 )
 
+// Dialer is how pools reach their backends; what is left out uses the network.
+type Dialer struct {
+	Dial func(ctx context.Context, network, address string) (*socket.Socket, error)
+	// DialFrom dials from the client's own address.
+	DialFrom func(ctx context.Context, network, address string, from netip.AddrPort) (*socket.Socket, error)
+	Names    Names           // nil: only addresses work
+	Checker  *health.Checker // nil: nothing is checked
+}
+
+// Names keeps the addresses of DNS names; *names.Resolver does.
+type Names interface {
+	Watch(host string, srv bool) (feed *names.Feed, release func())
+	Refresh(host string)
+}
+
 // Set is the pools of one generation. It is never changed once planned.
 type Set struct {
 	pools   map[string]*Pool
 	network *network
-}
-
-// network is how pools reach their backends. All generations share it; a pool
-// that knew its Set would keep a whole generation from being collected.
-type network struct {
-	names *names
-	dial  func(ctx context.Context, network, address string) (*socket.Socket, error)
 }
 
 // NewSet makes an empty set.
@@ -33,26 +41,27 @@ func NewSet(d Dialer) *Set {
 	if d.Dial == nil {
 		d.Dial = socket.Dial
 	}
-	if d.Lookup == nil {
-		d.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		}
+	if d.DialFrom == nil {
+		d.DialFrom = socket.DialTransparent
 	}
-	n := &network{names: &names{lookup: d.Lookup, known: map[string]*name{}}, dial: d.Dial}
-	return &Set{pools: map[string]*Pool{}, network: n}
+	return &Set{pools: map[string]*Pool{}, network: &network{Dialer: d, unwell: map[unwellKey]int{}}}
 }
 
 // Plan collects the pools of the next generation. It changes nothing of the
-// present one and is used by one goroutine.
-type Plan struct{ old, next *Set }
+// present one and is used by one goroutine. It ends with Done or Discard.
+type Plan struct {
+	old, next *Set
+	made      []*Pool
+}
 
 // Plan begins the next generation.
 func (s *Set) Plan() *Plan {
-	return &Plan{s, &Set{pools: make(map[string]*Pool, len(s.pools)), network: s.network}}
+	return &Plan{old: s, next: &Set{pools: make(map[string]*Pool, len(s.pools)), network: s.network}}
 }
 
 // Pool returns the pool of a Spec: the present one if there is an equal Spec,
-// else a new one. It fails when the TLS trust cannot be read.
+// else a new one, whose names are looked up and whose health is checked from
+// now on. It fails when the TLS trust cannot be read.
 func (p *Plan) Pool(spec Spec) (*Pool, error) {
 	key := spec.key()
 	if pool := p.next.pools[key]; pool != nil {
@@ -64,6 +73,7 @@ func (p *Plan) Pool(spec Spec) (*Pool, error) {
 		if pool, err = newPool(p.next.network, key, spec); err != nil {
 			return nil, err
 		}
+		p.made = append(p.made, pool)
 	}
 	p.next.pools[key] = pool
 	return pool, nil
@@ -83,11 +93,19 @@ func (p *Plan) Done() (next *Set, dropped []*Pool) {
 	return p.next, dropped
 }
 
+// Discard retires the pools that the plan has made: its generation is not
+// published. It may be called after Done.
+func (p *Plan) Discard() {
+	for _, pool := range p.made {
+		pool.Retire()
+	}
+}
+
 // Reap closes connections that have been idle for a minute. The owner of the
 // set calls it now and then.
 func (s *Set) Reap(now time.Time) {
 	for _, p := range s.pools {
-		for _, b := range p.backends {
+		for _, b := range p.Backends() {
 			b.reap(now.Add(-idleLimit))
 			if b.shared != nil {
 				b.shared.reap(now, now.Add(-idleLimit))
@@ -100,90 +118,5 @@ func (s *Set) Reap(now time.Time) {
 func (s *Set) Each(f func(*Pool)) {
 	for _, p := range s.pools {
 		f(p)
-	}
-}
-
-// names resolves the DNS names of backends. An answer serves for 30 s; after
-// that it goes on serving while one look-up in the background replaces it, and
-// a failing resolver keeps the last answer.
-type names struct {
-	lookup func(context.Context, string) ([]netip.Addr, error)
-	mu     sync.Mutex
-	known  map[string]*name
-}
-
-type name struct {
-	mu      sync.Mutex
-	addrs   []netip.Addr
-	until   time.Time
-	running chan struct{} // closed when the look-up under way has ended; nil when none is
-	err     error
-}
-
-const nameTTL = 30 * time.Second
-
-// resolve returns the addresses of an IP literal or a name. It waits only for
-// the first answer.
-func (n *names) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{ip}, nil
-	}
-	n.mu.Lock()
-	e := n.known[host]
-	if e == nil {
-		e = &name{}
-		n.known[host] = e
-	}
-	n.mu.Unlock()
-	return e.get(ctx, func(ctx context.Context) ([]netip.Addr, error) { return n.lookup(ctx, host) })
-}
-
-func (e *name) get(ctx context.Context, lookup func(context.Context) ([]netip.Addr, error)) ([]netip.Addr, error) {
-	e.mu.Lock()
-	if e.running == nil && time.Now().After(e.until) {
-		e.running = make(chan struct{})
-		go e.refresh(lookup)
-	}
-	addrs, running := e.addrs, e.running
-	e.mu.Unlock()
-	if addrs != nil {
-		return addrs, nil
-	}
-	select {
-	case <-running:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.addrs, e.err
-}
-
-// refresh is one bounded look-up; whoever waits for the first answer waits on
-// e.running.
-func (e *name) refresh(lookup func(context.Context) ([]netip.Addr, error)) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	addrs, err := lookup(ctx)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err == nil && len(addrs) > 0 {
-		e.addrs, e.err, e.until = addrs, nil, time.Now().Add(nameTTL)
-	} else {
-		e.err, e.until = err, time.Now().Add(time.Second)
-	}
-	close(e.running)
-	e.running = nil
-}
-
-// expire makes the next dial look the name up again.
-func (n *names) expire(host string) {
-	n.mu.Lock()
-	e := n.known[host]
-	n.mu.Unlock()
-	if e != nil {
-		e.mu.Lock()
-		e.until = time.Time{}
-		e.mu.Unlock()
 	}
 }

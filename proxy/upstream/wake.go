@@ -1,0 +1,52 @@
+package upstream
+
+import (
+	"fmt"
+	"time"
+
+	"usher/proxy/message"
+)
+
+// asleep has the VM of a backend started that nobody can be sent to, because
+// its checks fail or nobody knows where it is, and leaves the backend. Where it
+// cannot be started, an unhealthy backend is tried all the same: nil.
+func (b *Backend) asleep() *failure {
+	lost := b.unresolved()
+	if !lost && !b.unhealthy() {
+		return nil
+	}
+	if b.machine != nil && b.machine.CanStart() {
+		if until, err := b.machine.Start(); err == nil {
+			b.leave()
+			return &failure{err: errWaking, replay: true, idle: true, starting: until, backend: b}
+		}
+	}
+	if !lost {
+		return nil
+	}
+	b.leave()
+	err := &message.Error{
+		Side: message.VMSide, Status: 503, Replay: true, RetryAfter: 5 * time.Second,
+		Err: fmt.Errorf("resolve %s: %w", b.text, b.whyUnresolved()),
+	}
+	return &failure{err: err, replay: true, idle: true, backend: b}
+}
+
+// wake has a VM started when all of them failed, the first that does not take
+// connections and can be started.
+func (e *effort) wake() {
+	for _, b := range e.pool.Backends() {
+		if !b.usable() || b.machine == nil || !b.machine.CanStart() {
+			continue
+		}
+		if !b.trust.absent.Load() && !b.unhealthy() && !b.unresolved() {
+			continue
+		}
+		until, err := b.machine.Start()
+		if err == nil {
+			e.hold.wakes(until, e.browser)
+			return
+		}
+		e.hold.asleep = err
+	}
+}
