@@ -40,39 +40,81 @@ func (p *Proxy) send(ex *message.Exchange, body []byte) {
 	}
 }
 
-// refuse answers a request that reaches no site and closes the connection
-// where its framing or its client is in doubt.
-func (p *Proxy) refuse(ex *message.Exchange, status int, reason string) {
+// refuse answers a request that reaches no VM and closes the connection where
+// its framing or its client is in doubt. site is nil unless it is known.
+func (p *Proxy) refuse(site *Site, ex *message.Exchange, status int, reason string) {
 	ex.Trace.Side, ex.Trace.Reason = message.ClientSide, reason
 	if reason == "" {
 		ex.Trace.Reason = strings.ToLower(http.StatusText(status))
 	}
 	ex.Response.Close = status == 400 || status == 403 || status == 421
-	p.answerError(ex, status)
+	p.answerError(site, ex, status)
 }
 
-// answerError sends a small page, as HTML or JSON by Accept, with the request
-// id. It replaces whatever ex.Response held.
-func (p *Proxy) answerError(ex *message.Exchange, status int) {
-	r := &ex.Response
+// answerError answers with the page of a status.
+func (p *Proxy) answerError(site *Site, ex *message.Exchange, status int) {
+	p.answerFailure(site, ex, &message.Error{Status: status})
+}
+
+// answerFailure sends a small page, as HTML or JSON by Accept, with the request
+// id, or the page that the site has for it. It replaces whatever ex.Response
+// held.
+func (p *Proxy) answerFailure(site *Site, ex *message.Exchange, e *message.Error) {
+	r, status := &ex.Response, e.Status
 	r.Header.Reset()
 	*r = message.Response{Header: r.Header, Trailer: r.Trailer, Close: r.Close || status == 408 || status == 413}
-	if status == 503 {
-		r.Header.AddString("Retry-After", "10")
+	after := e.RetryAfter
+	if status == 503 && after == 0 {
+		after = 10 * time.Second
+	}
+	seconds := strconv.Itoa(int((after + time.Second - 1) / time.Second))
+	if after > 0 {
+		r.Header.AddString("Retry-After", seconds)
 	}
 	id, text := string(ex.Trace.RequestID), http.StatusText(status)
-	if wantsJSON(ex) {
+	switch own := site.page(status); {
+	case wantsJSON(ex):
 		p.answer(ex, status, "application/json", fmt.Appendf(nil, "{\"status\":%d,\"error\":%q,\"request_id\":%q}\n", status, text, id))
-		return
+	case e.Starting:
+		r.Header.AddString("Refresh", seconds)
+		p.answer(ex, status, htmlType, fmt.Appendf(nil, waitingPage, html.EscapeString(id)))
+	case own != nil:
+		p.answer(ex, status, htmlType, own)
+	default:
+		p.answer(ex, status, htmlType, fmt.Appendf(nil, errorPage, status, text, status, text, explainStatus(status), html.EscapeString(id)))
 	}
-	p.answer(ex, status, "text/html; charset=utf-8", fmt.Appendf(nil, errorPage, status, text, status, text, explainStatus(status), html.EscapeString(id)))
 }
+
+// page is what a site has to show for a status, or nil: its error page, else
+// its maintenance page while no VM answers. The site may be nil.
+func (s *Site) page(status int) []byte {
+	if s == nil {
+		return nil
+	}
+	if page := s.ErrorPages[status]; page != nil {
+		return page
+	}
+	if status >= 502 && status <= 504 {
+		return s.Maintenance
+	}
+	return nil
+}
+
+const htmlType = "text/html; charset=utf-8"
 
 const errorPage = `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>%d %s</title>
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:15vh auto;padding:0 1rem;color:#222}h1{font-size:1.4rem}small{color:#666}</style>
 </head><body><h1>%d %s</h1><p>%s</p><p><small>Request %s</small></p></body></html>
+`
+
+// waitingPage comes with a Refresh field, which asks again.
+const waitingPage = `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Starting</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:15vh auto;padding:0 1rem;color:#222}h1{font-size:1.4rem}small{color:#666}</style>
+</head><body><h1>Starting</h1><p>The server behind this site was asleep and is starting. This page will show the site as soon as it answers.</p><p><small>Request %s</small></p></body></html>
 `
 
 func explainStatus(status int) string {

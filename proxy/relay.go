@@ -117,7 +117,7 @@ func (p *Proxy) fail(site *Site, ex *message.Exchange, err error) {
 	}
 	var e *message.Error
 	if errors.As(err, &e) && e.Status != 0 {
-		p.answerError(ex, e.Status)
+		p.answerFailure(site, ex, e)
 		return
 	}
 	ex.Trace.Status = 499

@@ -78,18 +78,18 @@ func (p *Proxy) panicked(snap *Snapshot, site *Site, ex *message.Exchange) {
 func (p *Proxy) dispatch(ctx context.Context, snap *Snapshot, site *Site, known bool, ex *message.Exchange) {
 	switch status := misdirected(ex, site, known); {
 	case ex.Host == nil:
-		p.refuse(ex, 400, "the Host is not a hostname")
+		p.refuse(nil, ex, 400, "the Host is not a hostname")
 	case status != 0:
-		p.refuse(ex, status, "")
+		p.refuse(nil, ex, status, "")
 	case p.viaUs(ex):
-		p.refuse(ex, 508, "the request went through this edge before")
+		p.refuse(site, ex, 508, "the request went through this edge before")
 	case site.Fault != "":
 		ex.Trace.Side, ex.Trace.Reason = message.UsherSide, site.Fault
-		p.answerError(ex, 503)
+		p.answerError(site, ex, 503)
 	case isChallenge(ex.Request.Path):
 		p.httpChallenge(ctx, snap, site, ex)
 	case site.OwnsChallenges && disguised(ex.Request.Path):
-		p.refuse(ex, 400, "the path is an ACME challenge after normalising it")
+		p.refuse(site, ex, 400, "the path is an ACME challenge after normalising it")
 	case !ex.Client.TLS:
 		p.plain(ctx, snap, site, ex)
 	default:
@@ -115,7 +115,7 @@ func misdirected(ex *message.Exchange, site *Site, known bool) int {
 func (p *Proxy) plain(ctx context.Context, snap *Snapshot, site *Site, ex *message.Exchange) {
 	switch {
 	case site.PlainHTTP == RefusePlain:
-		p.refuse(ex, 403, "")
+		p.refuse(site, ex, 403, "")
 	case site.PlainHTTP == ForwardPlain && site.Passthrough:
 		p.forward(ctx, snap, site, site.Plain, 0, ex)
 	case site.PlainHTTP == ForwardPlain || site.Rest != nil && site.Rest.Redirect != "" && site.Paths == nil:
@@ -130,7 +130,7 @@ func (p *Proxy) serveSite(ctx context.Context, snap *Snapshot, site *Site, ex *m
 	route, ok := site.route(ex.Request.Path)
 	switch {
 	case !ok:
-		p.refuse(ex, 400, "the path is ambiguous")
+		p.refuse(site, ex, 400, "the path is ambiguous")
 	case route.Redirect != "":
 		advertise(snap, site, ex)
 		p.redirectTo(snap, ex, route.Redirect)
@@ -171,7 +171,7 @@ func (p *Proxy) httpChallenge(ctx context.Context, snap *Snapshot, site *Site, e
 			p.answer(ex, 200, "text/plain; charset=utf-8", []byte(key))
 			return
 		}
-		p.refuse(ex, 404, "no such challenge")
+		p.refuse(site, ex, 404, "no such challenge")
 	case site.Passthrough:
 		p.forward(ctx, snap, site, site.Plain, affinity(ex.Host), ex)
 	default:
@@ -204,6 +204,9 @@ func (p *Proxy) forward(ctx context.Context, snap *Snapshot, site *Site, pool *u
 		}
 	}()
 	rewriteResponse(snap, site, ex)
+	if cookie := lease.Cookie(ex.Client.TLS); cookie != nil {
+		ex.Response.Header.AddField(message.Field{ID: message.SetCookie, Name: setCookieName, Value: cookie})
+	}
 	if ex.Response.Status == 101 {
 		p.upgrade(site, lease, ex)
 	} else {
@@ -211,6 +214,8 @@ func (p *Proxy) forward(ctx context.Context, snap *Snapshot, site *Site, pool *u
 	}
 	given = true
 }
+
+var setCookieName = []byte("Set-Cookie")
 
 // finish counts and logs an exchange; the one place that does.
 func (p *Proxy) finish(snap *Snapshot, site *Site, ex *message.Exchange) {

@@ -44,6 +44,9 @@ type Site struct {
 	HSTS           bool
 	Timeouts       SiteTimeouts
 	Counters       *telemetry.Site
+
+	ErrorPages  map[int][]byte // HTML for answers of our own, by status
+	Maintenance []byte         // HTML for 502, 503 and 504 that have no page; nil for ours
 }
 
 // PlainHTTP is what port 80 does with a site.
