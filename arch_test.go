@@ -32,6 +32,7 @@ var imports = map[string][]string{
 	"proxy/fields":          {"proxy/message"},
 	"proxy/budget":          {},
 	"proxy/tunnel":          {"proxy/message", "proxy/socket"},
+	"proxy/datagram":        {"proxy/message", "proxy/socket"},
 	"proxy/proxyproto":      {"proxy/socket"},
 	"proxy/message":         {"proxy/socket"},
 	"proxy/socket":          {},
@@ -61,7 +62,7 @@ var importers = map[string][]string{
 	"golang.org/x/net/http/httpguts":      {"proxy/fields"},
 	"github.com/quic-go/quic-go":          {"proxy/h3"},
 	"github.com/quic-go/qpack":            {"proxy/h3"},
-	"golang.org/x/sys":                    {"proxy/socket", "proxy/tunnel"},
+	"golang.org/x/sys":                    {"proxy/socket", "proxy/tunnel", "proxy/datagram"},
 	"github.com/rs/zerolog":               {"telemetry", "server", "server/watch", "proxy", "tls"},
 }
 
@@ -76,6 +77,8 @@ var starters = map[string]string{
 	"proxy/h3/conn.go":                "Server.Serve",
 	"proxy/h3/control.go":             "Server.Serve",
 	"proxy/h3/server.go":              "Server.Serve",
+	"proxy/datagram/listener.go":      "Relay.Run",
+	"proxy/datagram/session.go":       "Relay.Run",
 	"proxy/socket/park.go":            "the callback of a parked connection, which is its new owner",
 	"proxy/socket/watch.go":           "Socket.Watch(nil)",
 	"proxy/tunnel/copier.go":          "the tunnel's done",
