@@ -24,6 +24,8 @@ func (b Backend) String() string {
 		return "whoami://"
 	case b.Scheme == Redirect:
 		return "redirect://" + b.Host
+	case b.SRV:
+		return string(b.Scheme) + "://" + b.Host
 	}
 	host := b.Host
 	if b.VM != "" {
@@ -41,7 +43,7 @@ func parseBackend(text string, vms map[string]VM) (Backend, error) {
 	if !found {
 		scheme, rest = string(HTTP), text
 	}
-	b := Backend{Scheme: knownScheme(scheme)}
+	b := Backend{Scheme: knownScheme(scheme), Weight: 1}
 	switch b.Scheme {
 	case HTTP, H2C:
 		b.Port = 80
@@ -71,8 +73,11 @@ func knownScheme(scheme string) Scheme {
 }
 
 func schemeHint(scheme string) string {
-	if scheme == "unix" || strings.HasSuffix(scheme, "+unix") {
+	switch {
+	case scheme == "unix" || strings.HasSuffix(scheme, "+unix"):
 		return ` (a unix socket is "unix:/path")`
+	case scheme == string(TCP) || scheme == string(UDP):
+		return ": bytes that are not HTTP have a [[forward]]"
 	}
 	if hint := didYouMean(scheme, schemeNames()); hint != "" {
 		return hint
@@ -85,7 +90,7 @@ func schemeNames() []string {
 }
 
 func unixBackend(path string) (Backend, error) {
-	b := Backend{Scheme: HTTP, Unix: filepath.Clean(strings.Clone(path))}
+	b := Backend{Scheme: HTTP, Weight: 1, Unix: filepath.Clean(strings.Clone(path))}
 	switch {
 	case !filepath.IsAbs(path):
 		return b, errors.New(`needs an absolute path, as in "unix:/run/app.sock"`)
@@ -97,7 +102,7 @@ func unixBackend(path string) (Backend, error) {
 
 // redirectBackend keeps the target as it was written.
 func redirectBackend(target string) (Backend, error) {
-	b := Backend{Scheme: Redirect, Host: strings.Clone(target)}
+	b := Backend{Scheme: Redirect, Weight: 1, Host: strings.Clone(target)}
 	host, _, err := splitAddress(target)
 	if err != nil {
 		return b, err
@@ -123,10 +128,26 @@ func (b *Backend) setAddress(text string, vms map[string]VM) error {
 	}
 	if vm, ok := vms[host]; ok {
 		b.VM, b.Host = vm.Name, vm.Address
+		if vm.Discover != nil {
+			b.Host = vm.Name
+		}
 		return nil
+	}
+	if b.SRV = service(host); b.SRV {
+		if b.Port = 0; port != 0 {
+			return errors.New("SRV records say the port themselves: none may follow")
+		}
 	}
 	b.Host, err = address(host)
 	return err
+}
+
+// service reports whether a name is that of SRV records, RFC 2782: two labels
+// that begin with "_", and a domain.
+func service(host string) bool {
+	first, rest, _ := strings.Cut(host, ".")
+	second, domain, _ := strings.Cut(rest, ".")
+	return len(first) > 1 && first[0] == '_' && len(second) > 1 && second[0] == '_' && strings.Trim(domain, ".") != ""
 }
 
 // splitAddress splits host[:port]; the port is 0 when there is none. Brackets
@@ -192,21 +213,4 @@ func canonical(host string) (string, error) {
 
 func ascii(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r > 127 })
-}
-
-// checkTogether checks what may stand in one list.
-func checkTogether(list []Backend) error {
-	seen := make(map[Backend]bool, len(list))
-	for _, b := range list {
-		switch {
-		case len(list) > 1 && (b.Scheme == Redirect || b.Scheme == Whoami):
-			return fmt.Errorf("%s:// stands alone, not in a list with others", b.Scheme)
-		case b.Scheme != list[0].Scheme && b.Scheme != Passthrough && list[0].Scheme != Passthrough:
-			return fmt.Errorf("%q beside %q: the backends of one list speak the same", b, list[0])
-		case seen[b]:
-			return fmt.Errorf("%q stands twice", b)
-		}
-		seen[b] = true
-	}
-	return nil
 }

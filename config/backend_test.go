@@ -24,6 +24,21 @@ func TestBackendString(t *testing.T) {
 	if b, _ := parseBackend("passthrough://six", vms); b.Host != "fd00::6" || b.VM != "six" || b.Port != 443 {
 		t.Errorf("%+v", b)
 	}
+	for text, want := range map[string]Backend{
+		"nap:8080":                     {Scheme: HTTP, VM: "nap", Host: "nap", Port: 8080, Weight: 1},
+		"https://_web._tcp.Lan.":       {Scheme: HTTPS, Host: "_web._tcp.lan", SRV: true, Weight: 1},
+		"http://_web.lan":              {Scheme: HTTP, Host: "_web.lan", Port: 80, Weight: 1},
+		"http://_web._tcp":             {Scheme: HTTP, Host: "_web._tcp", Port: 80, Weight: 1},
+		"passthrough://_a._b.c.d":      {Scheme: Passthrough, Host: "_a._b.c.d", SRV: true, Weight: 1},
+		"h2c://_vm._x.lan:81":          {Scheme: H2C, VM: "_vm._x.lan", Host: "10.0.0.12", Port: 81, Weight: 1},
+		"redirect://_a._b.example.com": {Scheme: Redirect, Host: "_a._b.example.com", Weight: 1},
+	} {
+		vms["nap"] = VM{Name: "nap", Discover: &Discover{}}
+		vms["_vm._x.lan"] = VM{Name: "_vm._x.lan", Address: "10.0.0.12"}
+		if b, err := parseBackend(text, vms); err != nil || b != want {
+			t.Errorf("%q: %+v %v", text, b, err)
+		}
+	}
 	if b, _ := parseBackend("Web1", vms); b.VM != "" || b.Host != "web1" {
 		t.Errorf("%+v", b)
 	}

@@ -39,16 +39,17 @@ func (b *builder) certificateFiles(s *Site, t *table) {
 	key, both := t.file("key")
 	if ok && both {
 		s.Certificate, s.CertFile, s.KeyFile = CertFile, cert, key
-		b.check(t, "cert", checkPair, cert, key)
+		b.check(t, "cert", "pair", checkPair, cert, key)
 	}
 }
 
 // check runs a check of files once in each load, however many sites name them.
-func (b *builder) check(t *table, key string, verdict func(files ...string) error, files ...string) {
+// kind tells checks of the same files apart.
+func (b *builder) check(t *table, key, kind string, verdict func(files ...string) error, files ...string) {
 	for _, f := range files {
 		b.extern[f] = stampOf(f)
 	}
-	err := b.shared.once(strings.Join(files, "\x00"), func() error { return verdict(files...) })
+	err := b.shared.once(kind+"\x00"+strings.Join(files, "\x00"), func() error { return verdict(files...) })
 	if err != nil {
 		t.fault(key, "%v", err)
 	}

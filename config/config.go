@@ -46,8 +46,9 @@ type Config struct {
 	ACME     ACME
 	Timeouts Timeouts
 
-	VMs   map[string]VM
-	Sites []*Site // document order, the faulty ones too; never two of one Host
+	VMs      map[string]VM
+	Sites    []*Site    // document order, the faulty ones too; never two of one Host
+	Forwards []*Forward // likewise
 }
 
 // Listen is [listen].
@@ -82,10 +83,24 @@ type Timeouts struct {
 
 // VM is one machine of [vms].
 type VM struct {
-	Name    string
-	Address string // IP address or DNS name, without a port
-	Pos     Position
+	Name     string
+	Address  string    // IP address or DNS name, without a port; empty with Discover
+	Discover *Discover // nil: Address is set
+	Pos      Position
+	MaxConns int     // at once to each of its backends; 0: no limit
+	Health   *Health // for the sites that have none of their own; nil: none, Type may be empty
+
+	// Commands, split into words; nil: none. The lone word Builtin selects what
+	// libvirt or Proxmox offers.
+	Start, Stop, Restart []string
+	StartTimeout         time.Duration // with Start
+	IdleStop             time.Duration // 0: never
+	RestartAfter         time.Duration // unhealthy for so long; with Restart
+	RestartEvery         time.Duration // at most one restart in this time
 }
+
+// Builtin is a command of a VM that its discovery source carries out itself.
+const Builtin = "builtin"
 
 // Scheme says what a backend speaks.
 type Scheme string
@@ -98,15 +113,22 @@ const (
 	Passthrough Scheme = "passthrough"
 	Redirect    Scheme = "redirect"
 	Whoami      Scheme = "whoami"
+	TCP         Scheme = "tcp" // of a Forward
+	UDP         Scheme = "udp" // of a Forward
 )
 
 // Backend is one checked backend address.
 type Backend struct {
 	Scheme Scheme
 	VM     string // name in [vms], if it was given as one
-	Host   string // IP address or DNS name after [vms] was looked up; host[:port] as written for a redirect
-	Port   uint16
+	Host   string // IP address or DNS name after [vms] was looked up, the VM's name if it is discovered; host[:port] as written for a redirect
+	Port   uint16 // 0 with SRV
+	SRV    bool   // Host is the name of SRV records
+	Backup bool   // used only when no other backend can be
 	Unix   string // path instead of Host and Port
+
+	Weight   int // share of the work; 0: no new work
+	MaxConns int // at once; 0: no limit of its own
 }
 
 // Certificate kinds of a site.
@@ -146,6 +168,21 @@ type Site struct {
 	ProxyProtocol string // "", "v1" or "v2"
 	HSTS          bool
 	Timeouts      *Timeouts
+
+	Balance      Balance // zero where no VM is behind the site
+	Sticky       *Sticky // nil: off
+	SlowStart    time.Duration
+	MaxConns     int           // at once to each backend; 0: no limit
+	Queue        int           // requests that may wait for a backend at its limit; 0 without a limit too
+	QueueTimeout time.Duration // how long they do
+	Adaptive     bool          // limit found from latency, beyond which requests are shed
+	Health       *Health       // nil: the default, which is a TCP check of more than one backend
+	HealthOff    bool          // no check at all
+	NoEjection   bool          // failing requests do not take a backend out
+	Transparent  bool          // VMs see the client's address
+
+	ErrorPages  map[int]string // HTML files for answers of our own, by status
+	Maintenance string         // HTML file while no VM answers
 }
 
 // Passthrough reports whether the site's TLS is left to its VM.

@@ -71,11 +71,9 @@ func readFile(file string) ([]byte, error) {
 // places are the positions of all keys outside [sites], which are few.
 func (s *source) places() map[string]Position {
 	places := make(map[string]Position)
-	s.eachPart(func(prefix []string, p part) {
-		if prefix[0] == "sites" && len(prefix) > 1 {
-			return
-		}
-		if k := joined(prefix); places[k].Line == 0 {
+	inSites := func(key []string) bool { return key[0] == "sites" && len(key) > 1 }
+	s.eachPart(inSites, func(path []string, p part) {
+		if k := joined(path); places[k].Line == 0 {
 			places[k] = s.at(p.offset)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -53,7 +54,7 @@ func TestExampleOptions(t *testing.T) {
 			t.Error(p)
 		}
 	}
-	write(t, file, regexp.MustCompile(`(?m)^.*ca_file = .*$`).ReplaceAllString(text, ""))
+	write(t, file, regexp.MustCompile(`(?m)^.*(ca_file|token_file|error_pages|maintenance) = .*$`).ReplaceAllString(text, ""))
 	c, problems := new(Loader).Load(file)
 	if len(problems) > 0 {
 		t.Fatal(problems)
@@ -71,7 +72,8 @@ func TestManuals(t *testing.T) {
 	}
 	options := uncommented(t)
 	for _, kind := range []tableKind{
-		inTop, inListen, inAdmin, inMetrics, inLog, inACME, inFallback, inTimeouts, inVM, inSite, inCertificate,
+		inTop, inListen, inAdmin, inMetrics, inLog, inACME, inFallback, inTimeouts, inVM, inDiscover, inSite, inCertificate,
+		inBackend, inBalance, inSticky, inHealth, inForward, inForwardSNI,
 	} {
 		for _, key := range keysOf(kind) {
 			word := regexp.MustCompile(`\b` + key + `\b`)
@@ -80,6 +82,27 @@ func TestManuals(t *testing.T) {
 			}
 			if !strings.Contains(string(manual), "`"+key+"`") {
 				t.Errorf("the manual has no `%s`, of %s", key, kind)
+			}
+		}
+	}
+}
+
+// TestManualExamples loads every piece of a file that the manual shows.
+func TestManualExamples(t *testing.T) {
+	manual, err := os.ReadFile("../docs/config.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pieces := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllSubmatch(manual, -1)
+	if len(pieces) < 10 {
+		t.Fatalf("%d pieces", len(pieces))
+	}
+	missing := []string{"no such file or directory", "to is missing: the backend that requests go to"} // to stands in another piece
+	for _, piece := range pieces {
+		_, problems := loadText(t, string(piece[1]))
+		for _, p := range problems {
+			if !slices.ContainsFunc(missing, func(end string) bool { return strings.HasSuffix(p.Message, end) }) {
+				t.Errorf("%s\n%s", p, piece[1])
 			}
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// finish checks what belongs together and fills in what depends on it.
-// A key of [defaults] that does not suit the site
-// is passed over; a key of its own is a fault.
+// finish checks what belongs together and fills in what depends on it. A key of
+// [defaults] that does not suit the site is passed over; a key of its own is a
+// fault.
 func (b *builder) finish(s *Site, t *table) {
 	if len(s.To) == 0 {
 		if !t.has("to") {
@@ -71,6 +71,10 @@ func (b *builder) finishPassthrough(s *Site, t *table) {
 	if s.HTTPPort == 0 {
 		s.HTTPPort = 80
 	}
+	b.unsuitable(s, t, "cannot be used with passthrough://, where requests stay encrypted",
+		"sticky", "adaptive_concurrency", "error_pages", "maintenance")
+	s.Sticky, s.Adaptive, s.ErrorPages, s.Maintenance = nil, false, nil, ""
+	b.finishPool(s, t, bit(Passthrough))
 }
 
 func (b *builder) finishTerminated(s *Site, t *table, used schemes) {
@@ -85,8 +89,13 @@ func (b *builder) finishTerminated(s *Site, t *table, used schemes) {
 	}
 	if used&^(bit(Redirect)|bit(Whoami)) == 0 {
 		b.unsuitable(s, t, "matters only towards a VM, and the site has none",
-			"proxy_protocol", "response_head", "connect", "hold", "tunnel_idle")
-		s.ProxyProtocol = ""
+			"proxy_protocol", "response_head", "connect", "hold", "tunnel_idle",
+			"balance", "sticky", "slow_start", "max_conns", "queue", "queue_timeout", "adaptive_concurrency",
+			"health", "ejection", "transparent", "maintenance")
+		s.ProxyProtocol, s.Maintenance = "", ""
+		s.withoutPool()
+	} else {
+		b.finishPool(s, t, used)
 	}
 	if s.To[0].Scheme == Redirect && strings.EqualFold(strings.TrimSuffix(s.To[0].Host, "."), s.Host) {
 		b.faultAt(s, t, "to", "%q leads back to the site itself", s.To[0])
@@ -96,15 +105,11 @@ func (b *builder) finishTerminated(s *Site, t *table, used schemes) {
 
 // finishCertificate fills in the certificate's default.
 func (b *builder) finishCertificate(s *Site, t *table) {
-	var err error
-	switch {
-	case s.Certificate == "" && t.has("certificate"): // a fault by itself
-	case s.Certificate == "":
-		s.Certificate, err = certificateByDefault(s.Host)
-	case s.Certificate == CertACME && wildcard(s.Host):
-		err = errWildcard
+	if s.Certificate == "" && t.has("certificate") { // a fault by itself
+		return
 	}
-	if err != nil {
+	var err error
+	if s.Certificate, err = settledCertificate(s.Certificate, s.Host); err != nil {
 		b.faultAt(s, t, "certificate", "certificate: %v", err)
 	}
 }

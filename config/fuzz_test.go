@@ -34,6 +34,7 @@ func FuzzLoad(f *testing.F) {
 			hosts[s.Host] = true
 			whole(t, s)
 		}
+		wholeRest(t, c)
 		AdminAddress(c.File)
 	})
 }
@@ -58,8 +59,37 @@ func whole(t *testing.T, s *Site) {
 		if b.Scheme == Redirect || b.Scheme == Whoami || b.Unix != "" {
 			again.VM = b.VM
 		}
+		again.Weight, again.Backup, again.MaxConns = b.Weight, b.Backup, b.MaxConns
 		if err != nil || again != b {
 			t.Errorf("%+v is spelled %q, which is %+v, %v", b, b, again, err)
+		}
+	}
+}
+
+// wholeRest checks what holds for every VM and every forward.
+func wholeRest(t *testing.T, c *Config) {
+	t.Helper()
+	for name, vm := range c.VMs {
+		if vm.Name != name || (vm.Address == "") != (vm.Discover != nil) || (vm.IdleStop > 0) && vm.Stop == nil ||
+			(vm.Stop != nil || vm.StartTimeout > 0) && vm.Start == nil || (vm.RestartEvery > 0) != (vm.Restart != nil) {
+			t.Errorf("%+v", vm)
+		}
+	}
+	for _, f := range c.Forwards {
+		if len(f.To)+len(f.SNI) == 0 || f.Listen == "" || f.Timeouts == nil || f.Pos.Line < 1 || f.Health != nil && f.Health.Type == "" {
+			t.Errorf("%+v", f)
+		}
+		for _, s := range f.SNI {
+			if s.Host == "" || s.Passthrough != (s.Certificate == "") || len(s.To) == 0 || s.Passthrough != (s.To[0].Scheme == Passthrough) {
+				t.Errorf("%+v", s)
+			}
+		}
+		for _, list := range f.lists() {
+			for _, b := range list {
+				if (b.Port == 0) != (b.SRV || b.Unix != "") || b.Weight < 0 || b.Weight > maxWeight {
+					t.Errorf("%+v", b)
+				}
+			}
 		}
 	}
 }

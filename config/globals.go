@@ -3,7 +3,6 @@ package config
 import (
 	"encoding/base64"
 	"net/mail"
-	"net/netip"
 	"net/url"
 	"strings"
 )
@@ -11,10 +10,10 @@ import (
 // letsEncrypt is the default ACME directory.
 const letsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
-// readGlobals reads everything but [vms], [sites] and [defaults].
-func readGlobals(c *Config, top *table) {
+// readGlobals reads everything but [vms], [sites], [defaults] and [[forward]],
+// and notes the addresses that are taken.
+func readGlobals(c *Config, top *table, taken taken) {
 	top.known(inTop)
-	taken := make(map[netip.AddrPort]string)
 	c.Email = readEmail(top)
 	c.StateDir, _ = top.file("state_dir")
 	if c.StateDir == "" {
@@ -71,8 +70,8 @@ func readACME(top *table) ACME {
 	first := readIssuer(t, Issuer{Directory: letsEncrypt})
 	issuers := []Issuer{first}
 	fallback, _ := t.list("fallback", "a list of directories")
-	for _, v := range fallback {
-		one := &table{report: t.report, dir: t.dir, path: t.at("fallback"), label: "acme.fallback."}
+	for i, v := range fallback {
+		one := t.element("fallback", i, nil)
 		switch v := v.(type) {
 		case string:
 			one.values = map[string]any{"directory": v}

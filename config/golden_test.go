@@ -3,9 +3,11 @@ package config
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -103,15 +105,22 @@ func dump(c *Config) string {
 	if c.Admin == defaultAdmin() {
 		c.Admin = "default"
 	}
-	sites, times := c.Sites, c.Timeouts
-	c.Sites = nil
+	sites, times, forwards := c.Sites, c.Timeouts, c.Forwards
+	c.Sites, c.Forwards = nil, nil
 	fields(&text, reflect.ValueOf(*c), "")
+	for _, f := range forwards {
+		fmt.Fprintf(&text, "forward %s\n", f.Listen)
+		fields(&text, reflect.ValueOf(*f), "    ")
+	}
 	for _, s := range sites {
 		fmt.Fprintf(&text, "site %s\n", s.Host)
 		shown := *s
 		shown.Host = ""
 		if *s.Timeouts == times {
 			shown.Timeouts = nil
+		}
+		if s.Balance == (Balance{Method: BalanceRandom2}) {
+			shown.Balance = Balance{}
 		}
 		fields(&text, reflect.ValueOf(shown), "    ")
 	}
@@ -126,8 +135,8 @@ func fields(text *strings.Builder, v reflect.Value, indent string) {
 		case Listen, Log, Timeouts:
 			fmt.Fprintf(text, "%s%s\n", indent, name)
 			fields(text, value, indent+"    ")
-		case *Timeouts:
-			if x != nil {
+		case *Timeouts, *Health, *Sticky, *Discover:
+			if !value.IsNil() {
 				fmt.Fprintf(text, "%s%s\n", indent, name)
 				fields(text, value.Elem(), indent+"    ")
 			}
@@ -138,10 +147,21 @@ func fields(text *strings.Builder, v reflect.Value, indent string) {
 				fmt.Fprintf(text, "%spath %s %s\n", indent, p.Prefix, backends(p.To))
 			}
 		case map[string]VM:
-			for _, key := range []string{"web1", "git", "six", "db.lan", "mail"} {
-				if vm, ok := x[key]; ok {
-					fmt.Fprintf(text, "%svm %s %s %s\n", indent, vm.Name, vm.Address, vm.Pos)
-				}
+			for _, key := range slices.Sorted(maps.Keys(x)) {
+				vm := x[key]
+				fmt.Fprintf(text, "%svm %s %s %s\n", indent, vm.Name, vm.Address, vm.Pos)
+				vm.Name, vm.Address, vm.Pos = "", "", Position{}
+				fields(text, reflect.ValueOf(vm), indent+"    ")
+			}
+		case []ForwardSNI:
+			for _, s := range x {
+				fmt.Fprintf(text, "%ssni %s\n", indent, s.Host)
+				s.Host = ""
+				fields(text, reflect.ValueOf(s), indent+"    ")
+			}
+		case []string:
+			if len(x) > 0 {
+				fmt.Fprintf(text, "%s%s %s\n", indent, name, shownWords(x))
 			}
 		default:
 			if !value.IsZero() {
@@ -151,12 +171,32 @@ func fields(text *strings.Builder, v reflect.Value, indent string) {
 	}
 }
 
+// shownWords shows where words begin and end, if that is not plain.
+func shownWords(words []string) string {
+	if strings.ContainsAny(strings.Join(words, ""), " \"") {
+		return fmt.Sprintf("%q", words)
+	}
+	return fmt.Sprint(words)
+}
+
 func backends(list []Backend) string {
 	var texts []string
 	for _, b := range list {
 		text := b.String()
 		if b.VM != "" {
 			text += "=" + b.Host
+		}
+		if b.Weight != 1 {
+			text += fmt.Sprintf(" weight %d", b.Weight)
+		}
+		if b.Backup {
+			text += " backup"
+		}
+		if b.MaxConns != 0 {
+			text += fmt.Sprintf(" max_conns %d", b.MaxConns)
+		}
+		if b.SRV {
+			text += " SRV"
 		}
 		texts = append(texts, text)
 	}

@@ -52,6 +52,18 @@ func carrierGrade(ip netip.Addr) bool {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10).Contains(ip)
 }
 
+// settledCertificate is the kind of certificate that a host gets, kind if the
+// file says so.
+func settledCertificate(kind, host string) (string, error) {
+	switch {
+	case kind == "":
+		return certificateByDefault(host)
+	case kind == CertACME && wildcard(host):
+		return kind, errWildcard
+	}
+	return kind, nil
+}
+
 // certificateByDefault is the kind of certificate where the file names none.
 func certificateByDefault(host string) (string, error) {
 	switch {

@@ -60,11 +60,15 @@ func listeners(l Listen) []netip.AddrPort {
 // own reports whether a backend's address is plainly a listener of ours. What
 // names resolve to, and the machine's other addresses, is not known here.
 func (e *environment) own(b Backend) bool {
+	return leadsTo(b, e.listeners...)
+}
+
+func leadsTo(b Backend, listeners ...netip.AddrPort) bool {
 	ip, err := netip.ParseAddr(b.Host)
 	if err != nil {
 		return false
 	}
-	for _, l := range e.listeners {
+	for _, l := range listeners {
 		everywhere := l.Addr().IsUnspecified() && (ip.IsLoopback() || ip.IsUnspecified())
 		if l.Port() == b.Port && (l.Addr() == ip || everywhere) {
 			return true

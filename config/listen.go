@@ -9,14 +9,26 @@ import (
 	"strings"
 )
 
+// taken is where the addresses of listeners stand in the files.
+type taken map[bound]string
+
+// bound is an address of one protocol.
+type bound struct {
+	addr netip.AddrPort
+	udp  bool
+}
+
 // readListen reads [listen].
-func readListen(top *table, taken map[netip.AddrPort]string) Listen {
+func readListen(top *table, taken taken) Listen {
 	t, _ := top.sub("listen")
 	t.known(inListen)
 	l := Listen{HTTP: []string{":80"}, HTTPS: []string{":443"}, HTTP3: true}
+	t.flag("http3", &l.HTTP3)
 	readAddresses(t, "http", &l.HTTP, taken)
 	readAddresses(t, "https", &l.HTTPS, taken)
-	t.flag("http3", &l.HTTP3)
+	if l.HTTP3 {
+		taken.http3(l.HTTPS)
+	}
 	l.ProxyProtocolFrom = readPrefixes(t, "proxy_protocol_from")
 	l.TrustedProxies = readPrefixes(t, "trusted_proxies")
 	l.PublicHTTPSPort = publicPort(t, l.HTTPS)
@@ -39,7 +51,7 @@ func publicPort(t *table, https []string) int {
 	return 443
 }
 
-func readAddresses(t *table, key string, target *[]string, taken map[netip.AddrPort]string) {
+func readAddresses(t *table, key string, target *[]string, taken taken) {
 	texts, ok := t.texts(key, "a list of addresses")
 	if !ok {
 		texts = *target
@@ -55,13 +67,40 @@ func readAddresses(t *table, key string, target *[]string, taken map[netip.AddrP
 }
 
 // free reports an address that stands twice, and takes it.
-func (t *table) free(key string, addr netip.AddrPort, text string, taken map[netip.AddrPort]string) bool {
-	if first, twice := taken[addr]; twice && addr.Port() != 0 {
+func (t *table) free(key string, addr netip.AddrPort, text string, taken taken) bool {
+	if first, twice := taken[bound{addr, false}]; twice && addr.Port() != 0 {
 		t.fault(key, "%q stands at %s already", text, first)
 		return false
 	}
-	taken[addr] = t.label + key
+	taken[bound{addr, false}] = t.label + key
 	return true
+}
+
+// http3 takes the UDP ports of the https listeners.
+func (t taken) http3(https []string) {
+	for _, text := range https {
+		if addr, err := listenAddress(text); err == nil {
+			t[bound{addr, true}] = "listen.https (UDP, for HTTP/3)"
+		}
+	}
+}
+
+// by is where an address stands that cannot be bound beside one: the same, or
+// that of every address with the same port.
+func (t taken) by(one bound) (where string) {
+	for other, at := range t {
+		if other.udp == one.udp && other.addr.Port() == one.addr.Port() && overlap(other.addr.Addr(), one.addr.Addr()) {
+			if where == "" || at < where { // the same one every time
+				where = at
+			}
+		}
+	}
+	return where
+}
+
+func overlap(a, b netip.Addr) bool {
+	return a == b || a == netip.IPv6Unspecified() || b == netip.IPv6Unspecified() ||
+		a.Is4() && b.Is4() && (a.IsUnspecified() || b.IsUnspecified())
 }
 
 // listenAddress reads ":PORT" or "IP:PORT". No IP is every address of the
@@ -111,7 +150,7 @@ func network(text string) (netip.Prefix, error) {
 }
 
 // readMetrics reads [metrics]; empty is off.
-func readMetrics(top *table, taken map[netip.AddrPort]string) string {
+func readMetrics(top *table, taken taken) string {
 	t, _ := top.sub("metrics")
 	t.known(inMetrics)
 	text, ok := t.required("listen")
@@ -128,7 +167,7 @@ func readMetrics(top *table, taken map[netip.AddrPort]string) string {
 }
 
 // readAdmin reads [admin].
-func readAdmin(top *table, taken map[netip.AddrPort]string) string {
+func readAdmin(top *table, taken taken) string {
 	t, _ := top.sub("admin")
 	t.known(inAdmin)
 	text, ok := t.required("listen")

@@ -26,6 +26,7 @@ func (l *Loader) Load(file string) (*Config, []Problem) {
 	w := &load{
 		loader: l, shared: newShared(), opened: make(map[string]*entry),
 		config: &Config{File: file, VMs: make(map[string]VM)},
+		taken:  make(taken), extern: make(map[string]stamp),
 	}
 	if w.main = w.open(file); w.main.fault != nil {
 		l.files = append([]string{file}, slices.DeleteFunc(l.files, func(f string) bool { return f == file })...)
@@ -34,6 +35,7 @@ func (l *Loader) Load(file string) (*Config, []Problem) {
 	w.globals()
 	w.include()
 	w.environment()
+	w.forwards()
 	w.sites()
 	l.entries = w.opened
 	return w.finish()
@@ -53,7 +55,8 @@ type load struct {
 	main   *entry
 	found  []*report // but for the sites of each file
 	config *Config
-	extern map[string]stamp // files that [defaults] names
+	taken  taken
+	extern map[string]stamp // files that [vms], [defaults] and [[forward]] name
 }
 
 // open reads a file, or takes what is known of it if it did not change.
@@ -75,10 +78,15 @@ func (w *load) top(e *entry) *table {
 	return &table{report: r, dir: filepath.Dir(e.file), values: e.top}
 }
 
+// builder reads what belongs to no site.
+func (w *load) builder(top *table) *builder {
+	return &builder{env: w.loader.env, shared: w.shared, report: top.report, dir: top.dir, extern: w.extern}
+}
+
 func (w *load) globals() {
 	top := w.top(w.main)
-	readGlobals(w.config, top)
-	readVMs(top, w.config.VMs)
+	readGlobals(w.config, top, w.taken)
+	w.builder(top).vms(top, w.config.VMs)
 	checkTables(top)
 }
 
@@ -117,14 +125,14 @@ func (w *load) included(file string) {
 	top := w.top(e)
 	for _, key := range slices.Sorted(maps.Keys(e.top)) {
 		switch {
-		case key == "vms" || key == "sites":
+		case slices.Contains(keysOf(inIncluded), key):
 		case slices.Contains(keysOf(inTop), key):
-			top.report.add("", []string{key}, "%s may stand only in %s: an included file holds [sites] and [vms]", key, w.main.file)
+			top.report.add("", []string{key}, "%s may stand only in %s: an included file holds [sites], [vms] and [[forward]]", key, w.main.file)
 		default:
 			top.unknown(key, inIncluded)
 		}
 	}
-	readVMs(top, w.config.VMs)
+	w.builder(top).vms(top, w.config.VMs)
 	checkTables(top)
 }
 
@@ -132,18 +140,21 @@ func (w *load) included(file string) {
 func (w *load) environment() {
 	env := &environment{vms: w.config.VMs, listeners: listeners(w.config.Listen)}
 	times := w.config.Timeouts
-	env.base = Site{HTTP: "redirect", Timeouts: &times}
+	env.base = Site{
+		HTTP: "redirect", Timeouts: &times, Balance: Balance{Method: BalanceRandom2},
+		Queue: defaultQueue, QueueTimeout: defaultQueueTimeout,
+	}
 	top := w.top(w.main)
 	defaults, _ := top.sub("defaults")
 	defaults.label = "defaults."
 	b := &builder{env: env, shared: w.shared, report: top.report, dir: top.dir, extern: make(map[string]stamp)}
 	b.apply(&env.base, defaults)
-	w.extern = b.extern
-	addresses := make(map[string]string, len(env.vms))
-	for name, vm := range env.vms {
-		addresses[name] = vm.Address
+	maps.Copy(w.extern, b.extern)
+	vms := make(map[string]string, len(env.vms))
+	for name, vm := range env.vms { // what a site takes from them
+		vms[name] = fmt.Sprint(vm.Address, " ", vm.Discover != nil, vm.MaxConns > 0)
 	}
-	env.print = fmt.Sprintf("%+v %q %v %v %v", times, defaults.values, addresses, env.listeners, b.extern)
+	env.print = fmt.Sprintf("%+v %q %v %v %v", times, defaults.values, vms, env.listeners, b.extern)
 	if last := w.loader.env; last != nil && last.print == env.print {
 		env = last
 	}

@@ -79,6 +79,10 @@ func TestLoaderKeepsSites(t *testing.T) {
 		"a timeout":            {"config.toml", main + "[timeouts]\nhold = '1s'\n", ""},
 		"a default":            {"config.toml", main + "[defaults]\nhsts = true\n", ""},
 		"a listener":           {"config.toml", main + "[listen]\nhttp = []\n", ""},
+		"a forward":            {"config.toml", main + "[[forward]]\nlisten = ':2222'\nto = 'web1:22'\n", "a.test b.test"},
+		"a VM's commands":      {"config.toml", strings.Replace(main, "'10.0.0.1'", "{ address = '10.0.0.1', start = 'x' }", 1), "a.test b.test"},
+		"a VM's limit":         {"config.toml", strings.Replace(main, "'10.0.0.1'", "{ address = '10.0.0.1', max_conns = 5 }", 1), ""},
+		"a VM discovered":      {"config.toml", strings.Replace(main, "'10.0.0.1'", "{ discover = 'libvirt' }", 1), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := threeFiles(t)
@@ -133,6 +137,64 @@ func TestLoaderHealsSites(t *testing.T) {
 	}
 }
 
+// TestLoaderFollowsPages lets the pages of sites and of [defaults] change, and
+// what they are no more.
+func TestLoaderFollowsPages(t *testing.T) {
+	tr := newTree(t, map[string]string{
+		"config.toml": "include = ['sites.d/*.toml']\n[defaults]\nmaintenance = 'away.html'\n",
+		"sites.d/a.toml": "[sites.'a.test']\nto = '10.0.0.1'\nerror_pages = { 503 = '../busy.html' }\n" +
+			"[sites.'b.test']\nto = '10.0.0.1'\nmaintenance = ''\n",
+		"sites.d/c.toml": "[sites]\n'c.test' = '10.0.0.1'\n",
+		"away.html":      "<p>away", "busy.html": "<p>busy",
+	})
+	before := tr.load()
+	if s := before["a.test"]; s.Maintenance != tr.path("away.html") || s.ErrorPages[503] != tr.path("busy.html") || before["b.test"].Maintenance != "" {
+		t.Errorf("%+v", s)
+	}
+	if files, _ := tr.loader.Watched(); !slices.Contains(files, tr.path("away.html")) || !slices.Contains(files, tr.path("busy.html")) {
+		t.Errorf("watched: %v", files)
+	}
+	tr.write("busy.html", "<p>busier")
+	after := tr.load()
+	if got := kept(before, after); got != "c.test" {
+		t.Errorf("kept %q", got)
+	}
+	tr.write("busy.html", strings.Repeat("x", maxPage+1))
+	if s := tr.load()["a.test"]; s.Fault == nil || !strings.Contains(s.Fault.Message, "larger than 64 KiB") {
+		t.Errorf("%+v", s.Fault)
+	}
+	tr.write("busy.html", strings.Repeat("x", maxPage))
+	tr.write("away.html", "<p>far away")
+	if got := kept(after, tr.load()); got != "" {
+		t.Errorf("kept %q", got)
+	}
+}
+
+// TestLoaderFollowsToken changes the file of a token, which is the VM's.
+func TestLoaderFollowsToken(t *testing.T) {
+	const vm = "{ discover = { source = 'proxmox', url = 'https://pve', token_file = 'token' } }\n"
+	tr := newTree(t, map[string]string{
+		"config.toml": "[vms]\na = " + vm + "b = " + vm + "[sites]\n'a.test' = 'a'\n", "token": "u@pve!id=one\n",
+	})
+	token := func() string {
+		c, problems := tr.loader.Load(tr.path("config.toml"))
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		if files, _ := tr.loader.Watched(); !slices.Contains(files, tr.path("token")) {
+			t.Errorf("watched: %v", files)
+		}
+		return c.VMs["a"].Discover.Token + " " + c.VMs["b"].Discover.Token
+	}
+	if got := token(); got != "u@pve!id=one u@pve!id=one" {
+		t.Error(got)
+	}
+	tr.write("token", "u@pve!id=two")
+	if got := token(); got != "u@pve!id=two u@pve!id=two" {
+		t.Error(got)
+	}
+}
+
 // TestLoaderRefuses checks what a refused load leaves behind: what to watch,
 // and the kept sites for the load that is good again.
 func TestLoaderRefuses(t *testing.T) {
@@ -177,11 +239,16 @@ func TestSharing(t *testing.T) {
 "b.test" = "10.0.0.1"
 "c.test" = { to = "10.0.0.1", hold = "1s" }
 "d.test" = { to = "10.0.0.1", timeouts = { hold = "1s" } }
+"e.test" = { to = "10.0.0.1", health = true, sticky = true }
+"f.test" = { to = "10.0.0.1", health = {}, sticky = {} }
 `})
 	sites := tr.load()
 	a, b, c, d := sites["a.test"], sites["b.test"], sites["c.test"], sites["d.test"]
 	if a.Timeouts != b.Timeouts || &a.To[0] != &b.To[0] || c.Timeouts != d.Timeouts || a.Timeouts == c.Timeouts {
 		t.Error("not shared")
+	}
+	if e, f := sites["e.test"], sites["f.test"]; e.Health == nil || e.Health != f.Health || e.Sticky == nil || e.Sticky != f.Sticky {
+		t.Error("checks and cookies not shared")
 	}
 }
 

@@ -13,9 +13,15 @@ type part struct {
 // order of the library's MetaData.Keys. Each key has the parts that were
 // written at its place: of "[a.b]" two, of a "c = 1" below it one.
 type marks struct {
-	parts []part
-	ends  []int32 // for each key, the end of its parts
+	parts  []part
+	ends   []int32  // for each key, the end of its parts
+	arrays []int32  // the keys that were written [[key]]
+	inside []inside // the keys of tables that are elements of a list
 }
+
+// inside says that a key stands in a table that is an element of the list that
+// another key has. at is where the element begins.
+type inside struct{ key, owner, element, at int32 }
 
 // key returns the parts of the i-th key.
 func (m *marks) key(i int) []part {
@@ -30,15 +36,20 @@ func (m *marks) key(i int) []part {
 // in another text it finds something, and always ends.
 func scan(text string) *marks {
 	s := &scanner{text: text, at: bomLength(text), found: &marks{}}
+	none := inside{owner: -1}
 	for s.blank(); s.at < len(s.text); s.blank() {
 		if s.peek() == '[' {
+			array := strings.HasPrefix(s.text[s.at:], "[[")
 			s.skip("[")
-			s.key(']')
+			key := s.key(']')
 			s.skip("]")
+			if array {
+				s.found.arrays = append(s.found.arrays, key)
+			}
 		} else {
-			s.key('=')
+			key := s.key('=')
 			s.step(1)
-			s.value()
+			s.value(key, none)
 		}
 	}
 	return s.found
@@ -94,8 +105,8 @@ func (s *scanner) until(set string) {
 	}
 }
 
-// key reads a dotted key up to its end byte and marks it.
-func (s *scanner) key(end byte) {
+// key reads a dotted key up to its end byte, marks it and returns its number.
+func (s *scanner) key(end byte) int32 {
 	for s.skip(" \t."); s.at < len(s.text) && s.peek() != end; s.skip(" \t.") {
 		before := s.at
 		quote := s.peek()
@@ -111,26 +122,34 @@ func (s *scanner) key(end byte) {
 		}
 	}
 	s.found.ends = append(s.found.ends, int32(len(s.found.parts)))
+	return int32(len(s.found.ends) - 1)
 }
 
-// value skips a value and marks the keys of inline tables in it.
-func (s *scanner) value() {
+// value skips the value of a key and marks the keys of inline tables in it. in
+// is the element of a list that it stands in, or none.
+func (s *scanner) value(key int32, in inside) {
 	s.skip(" \t")
 	switch c := s.peek(); c {
 	case '"', '\'':
 		s.anyString(c)
 	case '[':
 		s.step(1)
+		element := inside{owner: key}
 		for s.items(); s.at < len(s.text) && s.peek() != ']'; s.items() {
-			s.value()
+			element.at = int32(s.at)
+			s.value(key, element)
+			element.element++
 		}
 		s.step(1)
 	case '{':
 		s.step(1)
 		for s.items(); s.at < len(s.text) && s.peek() != '}'; s.items() {
-			s.key('=')
+			inner := s.key('=')
+			if in.owner >= 0 {
+				s.found.inside = append(s.found.inside, inside{inner, in.owner, in.element, in.at})
+			}
 			s.step(1)
-			s.value()
+			s.value(inner, in)
 		}
 		s.step(1)
 	default:

@@ -17,18 +17,27 @@ const (
 	inFallback     tableKind = "an entry of fallback in [acme]"
 	inTimeouts     tableKind = "[timeouts]"
 	inVM           tableKind = "a VM's table"
+	inDiscover     tableKind = "discover of a VM"
 	inSite         tableKind = "a site or [defaults]"
 	inSiteTimeouts tableKind = "a site's timeouts"
 	inCertificate  tableKind = "a site's certificate"
+	inBackend      tableKind = "a backend's table"
+	inBalance      tableKind = "balance"
+	inSticky       tableKind = "sticky"
+	inHealth       tableKind = "health"
+	inForward      tableKind = "[[forward]]"
+	inForwardSNI   tableKind = "sni of [[forward]]"
+
+	inForwardTimeouts tableKind = "timeouts of [[forward]]"
 )
 
 // keysOf lists the keys that a table may have.
 func keysOf(kind tableKind) []string {
 	switch kind {
 	case inTop:
-		return []string{"email", "state_dir", "include", "listen", "admin", "metrics", "log", "acme", "timeouts", "vms", "sites", "defaults"}
+		return []string{"email", "state_dir", "include", "listen", "admin", "metrics", "log", "acme", "timeouts", "vms", "sites", "defaults", "forward"}
 	case inIncluded:
-		return []string{"sites", "vms"}
+		return []string{"sites", "vms", "forward"}
 	case inListen:
 		return []string{"http", "https", "http3", "public_https_port", "proxy_protocol_from", "trusted_proxies"}
 	case inAdmin, inMetrics:
@@ -44,15 +53,47 @@ func keysOf(kind tableKind) []string {
 	case inSiteTimeouts:
 		return timeoutKeys(true)
 	case inVM:
-		return []string{"address"}
+		return []string{
+			"address", "discover", "max_conns", "health", "start", "start_timeout", "stop", "idle_stop",
+			"restart", "restart_after", "restart_every",
+		}
+	case inDiscover:
+		keys := []string{"source", "interval"}
+		for _, source := range sources() {
+			keys = append(keys, sourceKeys(source)...)
+		}
+		return keys
 	case inCertificate:
 		return []string{"cert", "key"}
+	case inBackend:
+		return []string{"to", "weight", "backup", "max_conns"}
+	case inBalance:
+		return []string{BalanceHeader, BalanceCookie}
+	case inSticky:
+		return []string{"cookie", "ttl"}
+	case inHealth:
+		return []string{
+			"type", "path", "method", "host", "status", "body", "service", "interval", "timeout", "rise", "fall", "port",
+		}
+	case inForward:
+		return append([]string{
+			"listen", "protocol", "to", "sni", "proxy_protocol", "balance", "slow_start", "max_conns", "queue", "queue_timeout",
+			"health", "ejection", "transparent", "timeouts",
+		}, forwardTimeouts()...)
+	case inForwardTimeouts:
+		return forwardTimeouts()
+	case inForwardSNI:
+		return []string{"to", "certificate"}
 	}
 	return append([]string{
 		"to", "paths", "certificate", "http", "http_port", "server_name", "ca_file", "insecure", "alpn",
-		"proxy_protocol", "hsts", "timeouts",
+		"proxy_protocol", "hsts", "balance", "sticky", "slow_start", "max_conns", "queue", "queue_timeout",
+		"adaptive_concurrency", "health", "ejection", "transparent", "error_pages", "maintenance", "timeouts",
 	}, timeoutKeys(true)...)
 }
+
+// forwardTimeouts are those that matter where nothing is understood.
+func forwardTimeouts() []string { return []string{"connect", "tunnel_idle", "hold"} }
 
 func timeoutKeys(perSite bool) (keys []string) {
 	for _, one := range new(Timeouts).each() {
@@ -66,7 +107,7 @@ func timeoutKeys(perSite bool) (keys []string) {
 // home is the table in which a key is known, if there is one that users mix up
 // with others.
 func home(key string) (tableKind, bool) {
-	for _, kind := range []tableKind{inTop, inListen, inLog, inTimeouts, inSite, inACME} {
+	for _, kind := range []tableKind{inTop, inListen, inLog, inTimeouts, inSite, inACME, inVM, inForward, inBackend} {
 		if slices.Contains(keysOf(kind), key) {
 			return kind, true
 		}

@@ -8,6 +8,8 @@ type shared struct {
 	lists  map[string][]Backend
 	faults map[string]error
 	times  map[Timeouts]*Timeouts
+	sticky map[Sticky]*Sticky
+	health map[Health]*Health
 }
 
 // maxShared bounds the lists that are looked up: where more are different,
@@ -15,7 +17,18 @@ type shared struct {
 const maxShared = 4096
 
 func newShared() *shared {
-	return &shared{make(map[string][]Backend), make(map[string]error), make(map[Timeouts]*Timeouts)}
+	return &shared{
+		make(map[string][]Backend), make(map[string]error), make(map[Timeouts]*Timeouts),
+		make(map[Sticky]*Sticky), make(map[Health]*Health),
+	}
+}
+
+// intern gives one pointer for equal values.
+func intern[T comparable](known map[T]*T, value T) *T {
+	if known[value] == nil {
+		known[value] = &value
+	}
+	return known[value]
 }
 
 // backends parses a single address into a list of one.
@@ -49,8 +62,5 @@ func (s *shared) timeouts(current *Timeouts, values Timeouts) *Timeouts {
 	if *current == values {
 		return current
 	}
-	if s.times[values] == nil {
-		s.times[values] = &values
-	}
-	return s.times[values]
+	return intern(s.times, values)
 }

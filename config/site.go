@@ -103,6 +103,8 @@ func (b *builder) apply(s *Site, t *table) {
 		s.HTTPPort = v
 	}
 	t.flag("hsts", &s.HSTS)
+	b.pool(s, t)
+	b.pages(s, t)
 	b.timeouts(s, t)
 }
 
@@ -113,37 +115,23 @@ func (b *builder) to(s *Site, t *table) {
 	}
 }
 
-// list reads one backend or several.
+// list reads the backends of a site. A single address is shared by all sites
+// that have it.
 func (b *builder) list(t *table, key string) ([]Backend, bool) {
-	texts, ok := t.texts(key, "an address or a list of addresses")
-	if ok && len(texts) == 0 {
-		t.fault(key, "is empty")
-		return nil, false
+	values := []any{t.values[key]}
+	if list, ok := t.values[key].([]any); ok {
+		values = list
 	}
-	if len(texts) == 1 {
-		list, err := b.shared.backends(texts[0], b.env.vms)
-		if err != nil {
-			t.fault(key, "%v", err)
+	if len(values) == 1 {
+		if text, ok := values[0].(string); ok {
+			list, err := b.shared.backends(text, b.env.vms)
+			if err != nil {
+				t.fault(key, "%v", err)
+			}
+			return list, err == nil
 		}
-		return list, ok && err == nil
 	}
-	var list []Backend
-	for _, text := range texts {
-		one, err := b.shared.backends(text, b.env.vms)
-		if err != nil {
-			t.fault(key, "%v", err)
-			ok = false
-		}
-		list = append(list, one...)
-	}
-	if !ok {
-		return nil, false
-	}
-	if err := checkTogether(list); err != nil {
-		t.fault(key, "%v", err)
-		return nil, false
-	}
-	return list, ok
+	return t.backends(key, func(text string) (Backend, error) { return parseBackend(text, b.env.vms) })
 }
 
 // towardsVM reads how a VM is spoken to.
@@ -179,7 +167,7 @@ func (b *builder) trust(s *Site, t *table) {
 		s.Insecure, s.CAFile = false, ""
 		if v, _ := t.text("ca_file"); v != "" {
 			s.CAFile = resolve(t.dir, v)
-			b.check(t, "ca_file", checkCA, s.CAFile)
+			b.check(t, "ca_file", "ca", checkCA, s.CAFile)
 		}
 	}
 	if t.has("insecure") {

@@ -100,8 +100,8 @@ func (s *source) offset(i, index int) int32 {
 func (s *source) find(path []string) Position {
 	if s.index == nil {
 		s.index = make(map[string]int32, len(s.keys))
-		s.eachPart(func(prefix []string, p part) {
-			if k := joined(prefix); s.index[k] == 0 {
+		s.eachPart(nil, func(path []string, p part) {
+			if k := joined(path); s.index[k] == 0 {
 				s.index[k] = p.offset + 1 // 0 is none
 			}
 		})
@@ -112,15 +112,6 @@ func (s *source) find(path []string) Position {
 		}
 	}
 	return Position{s.file, 1, 1}
-}
-
-func (s *source) eachPart(f func(prefix []string, p part)) {
-	for i, key := range s.keys {
-		own := s.own(i)
-		for j, p := range own {
-			f(key[:len(key)-len(own)+j+1], p)
-		}
-	}
 }
 
 // joined is a path as a map key; no TOML key holds a NUL without an escape.

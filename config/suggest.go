@@ -40,7 +40,11 @@ func (t *table) where() string {
 	case t.path[0] == "sites":
 		return fmt.Sprintf(" in site %q", t.path[1])
 	}
-	return " in [" + strings.Join(t.path, ".") + "]"
+	if len(t.path) == 2 && isElement(t.path[1]) {
+		return " in [[" + t.path[0] + "]]"
+	}
+	keys := slices.DeleteFunc(slices.Clone(t.path), isElement)
+	return " in [" + strings.Join(keys, ".") + "]"
 }
 
 // didYouMean names the nearest of names, or nothing when none is near.

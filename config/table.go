@@ -37,6 +37,11 @@ func (t *table) fault(key, format string, args ...any) {
 	t.report.add(t.site, t.at(key), "%s%s: %s", t.label, key, fmt.Sprintf(format, args...))
 }
 
+// missing reports what a table must have.
+func (t *table) missing(format string, args ...any) {
+	t.report.add(t.site, t.path, "%s: %s", strings.TrimSuffix(t.label, "."), fmt.Sprintf(format, args...))
+}
+
 // get reads a value of one Go type.
 func get[T any](t *table, key, want string) (T, bool) {
 	v, there := t.values[key]
@@ -119,11 +124,47 @@ func (t *table) port(key string) (uint16, bool) {
 	return uint16(n), ok
 }
 
+// integer reads a number from least to most into target.
+func (t *table) integer(key string, target *int, least, most int) {
+	n, ok := get[int64](t, key, "an integer")
+	switch {
+	case !ok:
+	case n < int64(least) || n > int64(most):
+		t.fault(key, "%d is not between %d and %d", n, least, most)
+	default:
+		*target = int(n)
+	}
+}
+
+// between reads a duration that has bounds into target.
+func (t *table) between(key string, target *time.Duration, least, most time.Duration) {
+	var d time.Duration
+	switch ok := t.duration(key, &d); {
+	case !ok:
+	case d < least || d > most:
+		t.fault(key, "%q is not between %q and %q", t.values[key], brief(least), brief(most))
+	default:
+		*target = d
+	}
+}
+
+// brief is a duration without the units that it has none of.
+func brief(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
 // duration reads a duration into target; "0s" means none.
-func (t *table) duration(key string, target *time.Duration) {
+func (t *table) duration(key string, target *time.Duration) bool {
 	s, ok := get[string](t, key, `a duration with a unit such as "90s", "5m" or "1h30m"`)
 	if !ok {
-		return
+		return false
 	}
 	d, err := time.ParseDuration(s)
 	switch {
@@ -133,7 +174,9 @@ func (t *table) duration(key string, target *time.Duration) {
 		t.fault(key, `%q is negative; "0s" means none`, s)
 	default:
 		*target = d
+		return true
 	}
+	return false
 }
 
 // list reads a list of anything; a lone string is a list of one.
@@ -176,6 +219,12 @@ func (t *table) texts(key, want string) ([]string, bool) {
 func (t *table) sub(key string) (*table, bool) {
 	values, ok := get[map[string]any](t, key, "a table")
 	return &table{report: t.report, site: t.site, dir: t.dir, path: t.at(key), label: t.label + key + ".", values: values}, ok
+}
+
+// element is the i-th of a list of tables.
+func (t *table) element(key string, i int, values map[string]any) *table {
+	path := append(t.at(key), element(i))
+	return &table{report: t.report, site: t.site, dir: t.dir, path: path, label: t.label + key + ".", values: values}
 }
 
 // file reads a path, relative to the file that names it.

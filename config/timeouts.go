@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 )
 
@@ -58,11 +59,17 @@ func readTimeouts(top *table) Timeouts {
 // timeouts reads a site's own timeouts, which stand in its table or together
 // in a table of their own.
 func (b *builder) timeouts(s *Site, t *table) {
+	s.Timeouts = b.ownTimeouts(t, inSiteTimeouts, s.Timeouts)
+}
+
+// ownTimeouts reads those of one kind over others.
+func (b *builder) ownTimeouts(t *table, kind tableKind, base *Timeouts) *Timeouts {
 	sub, _ := t.sub("timeouts")
-	values := *s.Timeouts
-	sub.known(inSiteTimeouts)
+	values := *base
+	sub.known(kind)
+	keys := keysOf(kind)
 	for _, one := range values.each() {
-		if !one.perSite {
+		if !slices.Contains(keys, one.key) {
 			continue
 		}
 		if t.has(one.key) && sub.has(one.key) {
@@ -71,5 +78,5 @@ func (b *builder) timeouts(s *Site, t *table) {
 		t.duration(one.key, one.value)
 		sub.duration(one.key, one.value)
 	}
-	s.Timeouts = b.shared.timeouts(s.Timeouts, values)
+	return b.shared.timeouts(base, values)
 }

@@ -16,15 +16,20 @@ func (b *builder) unquoted(name string, value any, bare bool) bool {
 	}
 	hosts := dottedNames(name, value, keysOf(inSite))
 	for _, path := range hosts {
-		host := strings.Join(path, ".")
-		pos := b.report.find(append([]string{"sites"}, path...)) // of the last label
-		if before := len(host) - len(path[len(path)-1]); pos.Column > before {
-			pos.Column -= before
-		}
-		b.report.problems = append(b.report.problems, Problem{pos, "",
-			fmt.Sprintf("quote the hostname: \"%[1]s\"; without quotes TOML reads %[1]s as nested tables", host)})
+		b.report.quote([]string{"sites"}, path)
 	}
 	return len(hosts) > 0
+}
+
+// quote reports the labels of a hostname that stand below a table.
+func (r *report) quote(table, labels []string) {
+	host := strings.Join(labels, ".")
+	pos := r.find(slices.Concat(table, labels)) // of the last label
+	if before := len(host) - len(labels[len(labels)-1]); pos.Column > before {
+		pos.Column -= before
+	}
+	r.problems = append(r.problems, Problem{pos, "",
+		fmt.Sprintf("quote the hostname: \"%[1]s\"; without quotes TOML reads %[1]s as nested tables", host)})
 }
 
 // dottedNames collects the paths below a name that look like the rest of an

@@ -3,48 +3,122 @@ package server
 import (
 	"reflect"
 	"testing"
-	"time"
 
 	"usher/config"
 )
 
-// TestSameSeesEveryField changes one field of a site after the other: a field
-// that same forgets would be ignored by a reload.
+// TestSameSeesEveryField changes one value of a site after the other, however
+// deep it lies: one that same forgets would be ignored by a reload. Pos is where
+// a site stands, not what it asks for.
 func TestSameSeesEveryField(t *testing.T) {
-	base := func() *config.Site { return &config.Site{Host: "a", Timeouts: &config.Timeouts{}} }
-	if !same(base(), base()) {
+	if !same(&config.Site{}, &config.Site{}) || !same(whole(t), whole(t)) {
 		t.Fatal("a site is not the same as itself")
 	}
 	typ := reflect.TypeFor[config.Site]()
 	for i := range typ.NumField() {
 		name := typ.Field(i).Name
-		s := base()
-		f := reflect.ValueOf(s).Elem().Field(i)
-		switch name {
-		case "Pos":
+		if name == "Pos" || name == "Fault" {
 			continue
-		case "Fault":
-			f.Set(reflect.ValueOf(&config.Problem{}))
-		case "Timeouts":
-			f.Set(reflect.ValueOf(&config.Timeouts{Hold: time.Second}))
-		case "To":
-			f.Set(reflect.ValueOf([]config.Backend{{Host: "b"}}))
-		case "Paths":
-			f.Set(reflect.ValueOf([]config.Path{{Prefix: "/x/"}}))
-		default:
-			switch f.Kind() {
-			case reflect.String:
-				f.SetString("x")
-			case reflect.Bool:
-				f.SetBool(true)
-			case reflect.Uint16:
-				f.SetUint(7)
-			default:
-				t.Fatalf("the test does not know how to change %s", name)
+		}
+		f := func(s *config.Site) reflect.Value { return reflect.ValueOf(s).Elem().Field(i) }
+		added := &config.Site{}
+		fill(t, f(added))
+		if same(&config.Site{}, added) || same(added, &config.Site{}) {
+			t.Errorf("same does not see that %s is set", name)
+		}
+		for n := range values(f(whole(t))) {
+			changed := whole(t)
+			change(t, values(f(changed))[n])
+			if same(whole(t), changed) {
+				t.Errorf("same does not look at value %d of %s", n, name)
 			}
 		}
-		if same(base(), s) {
-			t.Errorf("same does not look at %s", name)
+	}
+}
+
+// TestSameNeverTrustsFiles: what a site names may have changed in the meantime.
+func TestSameNeverTrustsFiles(t *testing.T) {
+	for _, s := range []*config.Site{
+		{CAFile: "x"}, {Maintenance: "x"}, {ErrorPages: map[int]string{503: "x"}}, {Fault: &config.Problem{}},
+	} {
+		if same(s, s) {
+			t.Errorf("%+v", s)
 		}
+	}
+}
+
+// whole is a site with every field set that same compares.
+func whole(t *testing.T) *config.Site {
+	t.Helper()
+	s := &config.Site{}
+	v := reflect.ValueOf(s).Elem()
+	for i := range v.NumField() {
+		switch v.Type().Field(i).Name {
+		case "Fault", "CAFile", "Maintenance", "ErrorPages":
+		default:
+			fill(t, v.Field(i))
+		}
+	}
+	return s
+}
+
+// fill sets all of a value to what is not its zero value.
+func fill(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(t, v.Elem())
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(t, v.Field(i))
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(t, v.Index(0))
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(reflect.ValueOf(503), reflect.ValueOf("x"))
+	default:
+		change(t, v)
+	}
+}
+
+// values are the plain values that a value is made of.
+func values(v reflect.Value) (all []reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			return values(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			all = append(all, values(v.Field(i))...)
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			all = append(all, values(v.Index(i))...)
+		}
+	case reflect.Map:
+	default:
+		return []reflect.Value{v}
+	}
+	return all
+}
+
+// change gives a plain value another one.
+func change(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(v.String() + "x")
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
+	case reflect.Uint16:
+		v.SetUint(v.Uint() + 7)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(v.Int() + 7)
+	default:
+		t.Fatalf("the test does not know how to change a %s", v.Type())
 	}
 }
