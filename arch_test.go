@@ -85,6 +85,7 @@ var starters = map[string]string{
 	"proxy/tunnel/wire.go":            "the tunnel's done",
 	"proxy/upstream/calls.go":         "the connection, which Pool.Retire ends",
 	"proxy/upstream/early.go":         "early.end",
+	"proxy/upstream/health/run.go":    "Checker.Run",
 	"proxy/upstream/names/lookup.go":  "Resolver.Run",
 	"proxy/upstream/names/run.go":     "Resolver.Run",
 	"proxy/upstream/names/service.go": "Resolver.Run",
