@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"time"
 
@@ -108,7 +107,7 @@ func (p *Pool) connect(ctx context.Context, b *Backend, client *message.Client) 
 }
 
 func (p *Pool) dial(ctx context.Context, b *Backend, client *message.Client) (*socket.Socket, error) {
-	if p.spec.Forbid != nil && b.addr.IsValid() && p.spec.Forbid.Has(netip.AddrPortFrom(b.addr.Addr().Unmap(), b.addr.Port())) {
+	if p.forbids(b) {
 		return nil, errOwn
 	}
 	if p.spec.Transparent {

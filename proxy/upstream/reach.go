@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"usher/proxy/socket"
 )
 
 // stagger is how long a connection may take before another backend is tried as
@@ -102,6 +104,9 @@ func (p *Pool) unreached(ctx context.Context, b *Backend, err error) *failure {
 	}
 	if errors.Is(err, errOwn) {
 		return &failure{err: err, backend: b}
+	}
+	if errors.Is(err, socket.ErrOtherFamily) || errors.Is(err, socket.ErrNoTransparency) {
+		return &failure{err: err, replay: true, backend: b} // no fault of the VM's
 	}
 	b.failed(noDial, err)
 	if b.source.feed != nil && p.network.Names != nil {

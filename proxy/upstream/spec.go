@@ -47,6 +47,7 @@ func (a Address) String() string {
 // durations mean no limit, a zero Hold no holding.
 type Spec struct {
 	Addresses     []Address
+	UDP           bool   // for Assign alone
 	TLS           *TLS   // nil: plain
 	HTTP2         bool   // with prior knowledge when plain, else by ALPN
 	ProxyProtocol string // "", "v1" or "v2"
@@ -116,6 +117,9 @@ func (s *Spec) key() string {
 		b.WriteByte('\n')
 	}
 	fmt.Fprintf(&b, "%s %d %d %d %t %t", s.ProxyProtocol, s.Connect, s.Hold, s.ResponseHead, s.Forbid != nil, s.HTTP2)
+	if s.UDP {
+		b.WriteString("\nudp")
+	}
 	if t := s.TLS; t != nil {
 		fmt.Fprintf(&b, "\ntls %q %t %x", t.ServerName, t.Insecure, sha256.Sum256(t.RootsPEM))
 	}
