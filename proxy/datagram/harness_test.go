@@ -42,6 +42,7 @@ func relayed(t testing.TB, l Limits) *Relay {
 type route struct {
 	target  Target
 	opened  atomic.Int64
+	answers atomic.Int64
 	refused chan error
 	ended   chan Result
 	choose  func(context.Context, *Session) error // nil: at once
@@ -60,6 +61,7 @@ func (o *route) Open(ctx context.Context, s *Session) (Target, error) {
 	}
 	target := o.target
 	target.Refused = func(err error) { o.refused <- err }
+	target.Answered = func() { o.answers.Add(1) }
 	target.Ended = func(r Result) { o.ended <- r }
 	return target, nil
 }

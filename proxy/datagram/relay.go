@@ -59,6 +59,9 @@ type Target struct {
 	// Refused is told that the VM's port turned out to be closed, or that the
 	// VM cannot be reached. It must not block. It may be nil.
 	Refused func(error)
+	// Answered is told of the first datagram of the VM's. It must not block.
+	// It may be nil.
+	Answered func()
 	// Ended is told of the end of the session, once, from a goroutine of its
 	// own. It may be nil.
 	Ended func(Result)
@@ -83,8 +86,11 @@ type Relay struct {
 	orders    [2]order              // of all sessions, by kind
 	clients   map[netip.Addr]*order // sessions of each
 	opening   int                   // sessions whose VM is being chosen
+	telling   int                   // goroutines that tell of an end
 	draining  bool
 	stopped   bool
+	idle      chan struct{} // closed when it drains and nothing is left
+	closed    bool          // idle is
 	in        *inbox
 	out       outbox
 }
@@ -97,7 +103,7 @@ func New(l Limits) (*Relay, error) {
 	}
 	return &Relay{
 		limits: l.orDefaults(), quiet: 5 * time.Second, loop: loop, in: newInbox(),
-		listeners: make(map[string]*Listener), clients: make(map[netip.Addr]*order),
+		listeners: make(map[string]*Listener), clients: make(map[netip.Addr]*order), idle: make(chan struct{}),
 	}, nil
 }
 
@@ -126,6 +132,26 @@ func (r *Relay) Drain() {
 			s.hurry()
 		}
 	}
+	r.lookIdle()
+}
+
+// Drained is closed when, after Drain, the last session has ended and was told.
+func (r *Relay) Drained() <-chan struct{} { return r.idle }
+
+// lookIdle is called with mu held.
+func (r *Relay) lookIdle() {
+	if r.draining && !r.closed && r.count()+r.opening+r.telling == 0 {
+		r.closed = true
+		close(r.idle)
+	}
+}
+
+// told is the end of a goroutine that tells of an end.
+func (r *Relay) told() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.telling--
+	r.lookIdle()
 }
 
 // Sessions is how many sessions there are.

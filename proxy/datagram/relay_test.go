@@ -32,6 +32,9 @@ func TestEcho(t *testing.T) {
 		})
 	}
 	all.Wait()
+	if n := o.answers.Load(); n != 20 {
+		t.Errorf("%d sessions were answered", n)
+	}
 	if n := o.opened.Load(); n != 20 || l.Sessions() != 20 || r.Sessions() != 20 {
 		t.Errorf("%d opened, %d of the listener, %d of the relay", n, l.Sessions(), r.Sessions())
 	}
@@ -312,6 +315,11 @@ func TestDrain(t *testing.T) {
 	}
 	if d := time.Since(begin); d < time.Second/2 || d > 5*time.Second {
 		t.Errorf("a quiet session ended after %v", d)
+	}
+	select {
+	case <-r.Drained():
+	case <-time.After(patience):
+		t.Error("not drained")
 	}
 }
 

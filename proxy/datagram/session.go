@@ -71,6 +71,7 @@ func (s *Session) open(ctx context.Context, opener Opener) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.opening--
+	defer r.lookIdle()
 	if chosen {
 		s.target, s.idle = target, target.Idle
 	}
@@ -213,7 +214,7 @@ func (s *Session) flush() {
 }
 
 // Ready passes one batch of the VM's on to the client.
-func (s *Session) Ready(uint32) {
+func (s *Session) Ready(events uint32) {
 	r := s.listener.relay
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -228,12 +229,27 @@ func (s *Session) Ready(uint32) {
 		sent, dropped, _ := r.out.send(s.listener.fd, true) // no fault of the VM's, and the client asks again
 		s.result.Down.add(sent)
 		s.result.Dropped += dropped
-		s.answered = true
-		s.touch()
+		s.heard()
 	}
-	if err != nil && err != unix.EAGAIN {
+	if events&unix.EPOLLERR != 0 {
+		forgetErrors(s.fd)
+	}
+	// Something about the size or the way of a datagram is dropped by the
+	// kernel, which knows better the next time.
+	if unreachable(err) {
 		s.fail(err)
 	}
+}
+
+// heard notes that the VM has sent something.
+func (s *Session) heard() {
+	if !s.answered {
+		s.answered = true
+		if s.target.Answered != nil {
+			s.target.Answered()
+		}
+	}
+	s.touch()
 }
 
 // address has an outgoing datagram go to the client, from where it sent to.
@@ -296,12 +312,18 @@ func (s *Session) end(side message.Side, reason string) {
 	delete(l.sessions, s.key)
 	l.closeIfUnused()
 	s.tell()
+	r.lookIdle()
 }
 
 // tell passes the result on, once the VM was chosen.
 func (s *Session) tell() {
-	if s.target.Ended != nil {
-		ended, result := s.target.Ended, s.result
-		s.listener.relay.group.Go(func() { ended(result) })
+	if s.target.Ended == nil {
+		return
 	}
+	r, ended, result := s.listener.relay, s.target.Ended, s.result
+	r.telling++
+	r.group.Go(func() {
+		ended(result)
+		r.told()
+	})
 }

@@ -86,7 +86,7 @@ func dial(t *Target) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if t.From.IsValid() {
+	if err = reportErrors(fd, family); err == nil && t.From.IsValid() {
 		err = disguise(fd, family, t.From.Unmap())
 	}
 	if err == nil {
@@ -97,6 +97,27 @@ func dial(t *Target) (int, error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+// reportErrors has the kernel tell of a VM that cannot be reached at all, not
+// only of one whose port is closed (IP_RECVERR, ip(7)).
+func reportErrors(fd, family int) error {
+	level, name := unix.IPPROTO_IP, unix.IP_RECVERR
+	if family == unix.AF_INET6 {
+		level, name = unix.IPPROTO_IPV6, unix.IPV6_RECVERR
+	}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, level, name, 1))
+}
+
+// forgetErrors empties the queue of errors: what matters of them was seen as
+// the result of a call.
+func forgetErrors(fd int) {
+	var data [1]byte
+	for range batchSize { // the loop comes back if there are more
+		if _, _, _, _, err := unix.Recvmsg(fd, data[:], nil, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT); err != nil {
+			return
+		}
+	}
 }
 
 // disguise has the socket's datagrams come from a client's own IP.

@@ -37,6 +37,12 @@ func TestAppend(t *testing.T) {
 		if got := proxyproto.AppendV2(nil, source, destination); !bytes.Equal(got, v2) {
 			t.Errorf("v2 of %s, %s: %x, want %x", source, destination, got, v2)
 		}
+		if v2[12] == 0x21 {
+			v2[13]++ // SOCK_DGRAM instead of SOCK_STREAM
+		}
+		if got := proxyproto.AppendV2Datagram(nil, source, destination); !bytes.Equal(got, v2) {
+			t.Errorf("v2 over UDP of %s, %s: %x, want %x", source, destination, got, v2)
+		}
 	}
 }
 

@@ -106,15 +106,25 @@ func checksum(b []byte, value int) uint32 {
 // is IPv6, an IPv4 one is written IPv4-mapped; when one is invalid, the header
 // is LOCAL without addresses.
 func AppendV2(dst []byte, source, destination netip.AddrPort) []byte {
+	return appendV2(dst, source, destination, stream)
+}
+
+// AppendV2Datagram is AppendV2 for UDP. The header stands inside a datagram,
+// before what that carries.
+func AppendV2Datagram(dst []byte, source, destination netip.AddrPort) []byte {
+	return appendV2(dst, source, destination, dgram)
+}
+
+func appendV2(dst []byte, source, destination netip.AddrPort, protocol byte) []byte {
 	dst = append(dst, signatureV2...)
 	switch familyOf(source, destination) {
 	case inet:
 		s, d := source.Addr().Unmap().As4(), destination.Addr().Unmap().As4()
-		dst = append(dst, proxy, inet<<4|stream, 0, 2*4+4)
+		dst = append(dst, proxy, inet<<4|protocol, 0, 2*4+4)
 		dst = append(append(dst, s[:]...), d[:]...)
 	case inet6:
 		s, d := source.Addr().As16(), destination.Addr().As16()
-		dst = append(dst, proxy, inet6<<4|stream, 0, 2*16+4)
+		dst = append(dst, proxy, inet6<<4|protocol, 0, 2*16+4)
 		dst = append(append(dst, s[:]...), d[:]...)
 	default:
 		return append(dst, local, unspec, 0, 0)
