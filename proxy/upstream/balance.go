@@ -100,8 +100,7 @@ func better(a, b *Backend, shareA, shareB float64) *Backend {
 	}
 	// With unequal weights the draw alone keeps the shares; only what is more
 	// than chance is evened out.
-	fair := busyB * shareA / shareB
-	if busyA >= fair+2 && busyA > 1.5*fair {
+	if busyA >= 2 && (busyA+1)*shareB > 2*(busyB+1)*shareA {
 		return b
 	}
 	return a

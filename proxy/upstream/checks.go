@@ -17,6 +17,9 @@ func (b *Backend) check() {
 	b.health = n.Checker.Watch(*b.pool.spec.Health, b.text, b.turned)
 	if b.health.State() == health.Unhealthy {
 		b.sicken(b.health.Status().Since)
+		if b.health.State() != health.Unhealthy { // and turned was told before
+			b.heal()
+		}
 	}
 }
 

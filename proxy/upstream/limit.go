@@ -33,7 +33,7 @@ const (
 	limitCount  = 10  // samples that a window has at least
 	tolerance   = 1.5 // times the latency without a queue is no overload
 	smoothing   = .2
-	forgetting  = 1.002 // of the latency without a queue, each window
+	forgetting  = 1.02 // of the latency without a queue, each window
 )
 
 func newLimit() *limit {
@@ -69,20 +69,23 @@ func (l *limit) took(now time.Time, d time.Duration, active int64) {
 // adjust ends a window. mu is held.
 func (l *limit) adjust() {
 	latency := max(l.sum/float64(l.count), 1e-6)
-	if l.idle == 0 || latency < l.idle {
+	loaded := float64(l.most) >= l.exact/2
+	switch {
+	case l.idle == 0 || latency < l.idle:
 		l.idle = latency
-	} else {
+	case !loaded || l.exact <= 2*limitLeast:
+		// There is hardly a queue: answers take longer than they did.
 		l.idle = min(l.idle*forgetting, latency)
 	}
-	gradient := min(max(tolerance*l.idle/latency, .5), 1)
+	gradient := 1.
+	if loaded {
+		gradient = min(max(tolerance*l.idle/latency, .5), 1)
+	}
 	if l.shed.Swap(false) {
 		gradient = min(gradient, .9)
 	}
-	if gradient == 1 && float64(l.most) < l.exact/2 {
-		return // it was not tried
-	}
 	next := l.exact * gradient
-	if gradient == 1 {
+	if loaded && gradient == 1 {
 		next += math.Sqrt(l.exact)
 	}
 	l.exact = min(max(l.exact+(next-l.exact)*smoothing, limitLeast), limitMost)
