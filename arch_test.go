@@ -24,8 +24,9 @@ var imports = map[string][]string{
 	"proxy/upstream":        {"proxy/h1", "proxy/h2", "proxy/message", "proxy/proxyproto", "proxy/socket", "proxy/upstream/health", "proxy/upstream/names", "vm"},
 	"proxy/upstream/health": {"proxy/proxyproto", "proxy/socket"},
 	"proxy/upstream/names":  {},
-	"vm":                    {"proxy/upstream/names", "vm/discover"},
-	"vm/discover":           {"proxy/upstream/names"},
+	"vm":                    {"proxy/upstream/names", "vm/command", "vm/discover"},
+	"vm/discover":           {"proxy/upstream/names", "vm/command"},
+	"vm/command":            {},
 	"proxy/h1":              {"proxy/message", "proxy/socket"},
 	"proxy/h2":              {"proxy/budget", "proxy/fields", "proxy/message", "proxy/socket"},
 	"proxy/h3":              {"proxy/budget", "proxy/fields", "proxy/message", "proxy/socket"},
@@ -98,6 +99,9 @@ var starters = map[string]string{
 	"tls/certificates.go":             "Certificates.Run",
 	"tls/jobs.go":                     "Certificates.Run",
 	"tls/staple.go":                   "Certificates.Run",
+	"vm/command/hook.go":              "Hook",
+	"vm/discover/keep.go":             "Keeper.Run",
+	"vm/fleet.go":                     "Fleet.Run",
 }
 
 const module = "usher/"

@@ -16,6 +16,8 @@ tools=(
 	getcap=libcap2-bin
 	prlimit=util-linux
 	systemd-analyze=systemd
+	virsh=libvirt-clients
+	libvirtd=libvirt-daemon
 	cc=gcc # the race detector needs cgo
 )
 
