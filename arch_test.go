@@ -80,7 +80,7 @@ var starters = map[string]string{
 	"proxy/h3/server.go":              "Server.Serve",
 	"proxy/datagram/listener.go":      "Relay.Run",
 	"proxy/datagram/session.go":       "Relay.Run",
-	"proxy/socket/park.go":            "the callback of a parked connection, which is its new owner",
+	"proxy/socket/crew.go":            "the callback of a parked connection, which is its new owner, then Loop.Run",
 	"proxy/socket/watch.go":           "Socket.Watch(nil)",
 	"proxy/tunnel/copier.go":          "the tunnel's done",
 	"proxy/tunnel/wire.go":            "the tunnel's done",

@@ -122,7 +122,8 @@ func (s *Server) prepare(conf *config.Config) (err error) {
 	s.listeners = &listeners{bound: map[string]*listener{}, loop: s.loop, serve: s.serve}
 	s.own = ownOf(s.listeners)
 	s.names = names.New(names.Options{Log: s.nameChanged})
-	s.pools = upstream.NewSet(upstream.Dialer{Names: s.names})
+	dialer := &socket.Dialer{Loop: s.loop}
+	s.pools = upstream.NewSet(upstream.Dialer{Dial: dialer.Dial, DialFrom: dialer.DialTransparent, Names: s.names})
 	s.control = newControl(s)
 	s.quic = &quic{
 		proxy: s.proxy, metrics: s.metrics, stateDir: conf.StateDir, bound: map[string]*quicServer{},

@@ -25,29 +25,21 @@ func BenchmarkConnection(b *testing.B) {
 	}
 }
 
-// BenchmarkPark parks a socket that was waited on before, which costs a
-// duplicate of the descriptor, and one that never was.
+// BenchmarkPark parks a socket and wakes it.
 func BenchmarkPark(b *testing.B) {
-	for name, waited := range map[string]bool{"waited": true, "raw": false} {
-		b.Run(name, func(b *testing.B) {
-			loop := running(b)
-			s, c := pair(b)
-			over := make(chan bool)
-			then := func(r bool) { over <- r }
-			p, deadline := make([]byte, 10), time.Now().Add(time.Hour)
-			b.ReportAllocs()
-			for b.Loop() {
-				if waited {
-					s.register()
-				}
-				if err := s.Park(loop, deadline, then); err != nil {
-					b.Fatal(err)
-				}
-				c.Write(p)
-				<-over
-				s.Read(p)
-			}
-		})
+	s, c := pair(b)
+	s.UseLoop(running(b))
+	over := make(chan bool)
+	then := func(r bool) { over <- r }
+	p := make([]byte, 10)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.Park(time.Hour, then); err != nil {
+			b.Fatal(err)
+		}
+		c.Write(p)
+		<-over
+		s.Read(p)
 	}
 }
 

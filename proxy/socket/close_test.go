@@ -55,7 +55,7 @@ func TestUseAfterClose(t *testing.T) {
 	_, buffers := s.WriteBuffers([]byte("x"))
 	_, _, detach := s.Detach()
 	for i, err := range []error{read, write, buffers, detach, s.CloseWrite(), s.Close(), s.Abort(),
-		s.WaitReadable(time.Time{}), s.Park(nil, time.Time{}, nil), s.CloseLinger(1, time.Second)} {
+		s.WaitReadable(time.Time{}), s.Park(0, nil), s.CloseLinger(1, time.Second)} {
 		if !isClosed(err) {
 			t.Errorf("%d: %v", i, err)
 		}
@@ -130,7 +130,7 @@ func TestDetach(t *testing.T) {
 		s, c := pair(t)
 		s.Unread([]byte("ahead"))
 		if waited {
-			s.register()
+			s.join()
 		}
 		fd, ahead, err := s.Detach()
 		if err != nil || string(ahead) != "ahead" {
@@ -216,7 +216,7 @@ func contend(t *testing.T, loop *Loop, end func(*Socket), reader int) {
 		},
 		func() {
 			over := make(chan bool)
-			if s.Park(loop, time.Time{}, func(r bool) { over <- r }) == nil {
+			if s.Park(0, func(r bool) { over <- r }) == nil {
 				<-over
 			}
 		},

@@ -4,16 +4,14 @@ import "time"
 
 // SetReadDeadline sets the absolute time after which Read does not wait any
 // more; zero is none. A time in the past fails Read and WaitReadable at once,
-// also one that waits, and ends Park.
+// also one that waits, and ends Park, which one in the future may shorten.
 func (s *Socket) SetReadDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.readDeadline = t
-	if s.setPast(readPast, t) {
+	if s.set(&s.in, readPast, t) {
 		s.unpark(false)
-	}
-	if p := s.poll.Load(); p != nil && p.in.waiting {
-		p.in.apply()
+	} else if s.state.Load()&parked != 0 && !t.IsZero() {
+		s.parkUntil(s.loop.tickAt(t))
 	}
 	return nil
 }
@@ -23,11 +21,7 @@ func (s *Socket) SetReadDeadline(t time.Time) error {
 func (s *Socket) SetWriteDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.writeDeadline = t
-	s.setPast(writePast, t)
-	if p := s.poll.Load(); p != nil && p.out.waiting {
-		p.out.apply()
-	}
+	s.set(&s.out.direction, writePast, t)
 	return nil
 }
 
@@ -39,24 +33,27 @@ func (s *Socket) SetDeadline(t time.Time) error {
 
 // SetWriteTimeout sets how long a Write may go without any progress; 0 is for
 // ever. A Write that waits already goes by the one before until it makes some.
-func (s *Socket) SetWriteTimeout(d time.Duration) { s.writeTimeout.Store(int64(d)) }
-
-// writeLimit is when a Write that makes no progress from now on fails; zero is
-// never.
-func (s *Socket) writeLimit(now time.Time) time.Time {
-	d := time.Duration(s.writeTimeout.Load())
-	if d <= 0 {
-		return time.Time{}
+func (s *Socket) SetWriteTimeout(d time.Duration) {
+	if s.out.timeout.Load() != int64(d) {
+		s.out.timeout.Store(int64(d))
 	}
-	return now.Add(d)
 }
 
-// setPast keeps the bit that tells enter of a deadline in the past.
-func (s *Socket) setPast(bit uint64, t time.Time) bool {
-	if !t.IsZero() && !t.After(time.Now()) {
-		s.state.Or(bit)
+// set gives a direction its deadline and reports whether that has passed. The
+// caller holds mu.
+func (s *Socket) set(d *direction, past uint64, t time.Time) bool {
+	at := moment(t)
+	d.deadline.Store(at)
+	if at != 0 && at <= now() {
+		s.state.Or(past)
+		d.tell()
 		return true
 	}
-	s.state.And(^bit)
+	if s.state.Load()&past != 0 {
+		s.state.And(^past)
+	}
+	if armed := d.armed.Load(); at != 0 && d.news.Load() == awaited && (armed == 0 || at < armed) && !s.arm(d) {
+		d.lapse()
+	}
 	return false
 }

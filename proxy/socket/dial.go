@@ -160,12 +160,14 @@ func (s *Socket) connected(ctx context.Context) error {
 	if ready(s.fd, unix.POLLOUT) != 0 { // on this machine it is that fast
 		return nil
 	}
-	poll, err := s.register()
-	if err != nil {
-		return err
-	}
 	stop := context.AfterFunc(ctx, func() { s.SetWriteDeadline(time.Unix(1, 0)) })
-	err = poll.out.run(writePast)
+	var err error
+	for err == nil {
+		if err = s.awaitOut(); err == nil && ready(s.fd, unix.POLLOUT) != 0 {
+			break
+		}
+		s.out.seen()
+	}
 	if !stop() {
 		return ctx.Err()
 	}

@@ -1,10 +1,16 @@
 // Package socket owns accepted and dialed stream descriptors.
 //
-// A Socket is in exactly one state at a time: raw (a bare non-blocking
-// descriptor, read opportunistically), goroutine (registered with the
-// runtime's poller on the first wait; Read and Write block a goroutine),
-// parked (no goroutine, no buffer: a struct in the epoll set of a Loop until
-// it becomes readable), or detached (the descriptor was handed to a tunnel).
+// A Socket waits in a Loop: an epoll set of edges that one goroutine looks at
+// and that is itself waited on through the runtime's poller. It is registered
+// on the first wait, because many short connections never wait, and once for
+// its life: to read, to write, to watch for the end of the peer and to be parked
+// are all told by the same events. Who reads or writes sleeps as a goroutine; a
+// parked Socket has none, and no buffer, until it becomes readable.
+//
+// What the events said is remembered: nothing is tried that is known to fail,
+// so that a wait costs no system call beside those of the Loop, which many
+// sockets share. A deadline costs a timer only while somebody sleeps, and the
+// limit of a parked Socket only an entry in a coarse wheel.
 //
 // The state word of a Socket counts who uses the descriptor. Every system
 // call on it is made between enter and leave, Close only forbids new ones,

@@ -1,10 +1,20 @@
 package socket
 
 import (
+	"errors"
 	"net"
 	"os"
 	"syscall"
 )
+
+// ErrWait is what TryRead fails with when there is nothing to read yet.
+var ErrWait = errors.New("nothing to read yet")
+
+// errBusy says that a Socket cannot be parked while somebody uses it.
+var errBusy = errors.New("socket is in use")
+
+// errLapsed says that a limit of a sleep has passed.
+var errLapsed = errors.New("a limit has passed")
 
 // closedError is what every use of a closed Socket, Listener or Loop fails
 // with: it is both net.ErrClosed and os.ErrClosed.

@@ -1,7 +1,7 @@
 package socket
 
 import (
-	"io"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,37 +27,61 @@ func (s *Socket) read(p []byte) (int, error) {
 	if len(s.ahead) > 0 {
 		return s.takeAhead(p), nil
 	}
-	poll := s.poll.Load()
-	if poll == nil {
-		n, err := readOnce(s.fd, p)
+	for {
+		n, err := s.try(p)
 		if err != unix.EAGAIN {
 			return n, err
 		}
-		if poll, err = s.register(); err != nil {
+		if err := s.await(); err != nil {
 			return 0, err
 		}
 	}
-	poll.in.p, poll.in.n = p, 0
-	err := poll.in.run(readPast)
-	n := poll.in.n
-	poll.in.p = nil
+}
+
+// try reads if there may be something.
+func (s *Socket) try(p []byte) (int, error) {
+	state := s.state.Load()
+	if state&joined != 0 && s.in.news.Load() != fresh {
+		return 0, unix.EAGAIN
+	}
+	s.in.seen()
+	n, err := readOnce(s.fd, p)
+	if err != unix.EAGAIN && (n == len(p) || n >= rawLimit || err != nil || state&thorough != 0 || s.state.Load()&thorough != 0) {
+		s.in.more()
+	}
 	return n, err
 }
 
-// readOnce is one read system call, io.EOF at the end.
-func readOnce(fd int, p []byte) (int, error) {
+// await waits for something to read.
+func (s *Socket) await() error {
+	if err := s.join(); err != nil {
+		return err
+	}
 	for {
-		n, err := unix.Read(fd, p)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return 0, err
-		case n == 0:
-			return 0, io.EOF
-		default:
-			return n, nil
+		err := s.sleep(&s.in, readPast)
+		if err != errLapsed {
+			return err
+		}
+		if s.expired(&s.in, readPast) {
+			return os.ErrDeadlineExceeded
 		}
 	}
+}
+
+// TryRead is Read that fails with ErrWait where Read would wait.
+func (s *Socket) TryRead(p []byte) (int, error) {
+	if err := s.enter(readPast); err != nil {
+		return 0, err
+	}
+	defer s.leave()
+	if len(s.ahead) > 0 {
+		return s.takeAhead(p), nil
+	}
+	n, err := s.try(p)
+	if err == unix.EAGAIN {
+		err = ErrWait
+	}
+	return n, failed("read", err)
 }
 
 // WaitReadable waits without a buffer until Read has something to return:
@@ -74,11 +98,14 @@ func (s *Socket) WaitReadable(deadline time.Time) error {
 	if len(s.ahead) > 0 {
 		return nil
 	}
-	poll, err := s.register()
-	if err != nil {
-		return err
+	if s.state.Load()&joined == 0 || s.in.news.Load() == fresh {
+		s.in.seen()
+		if ready(s.fd, unix.POLLIN|unix.POLLRDHUP) != 0 {
+			s.in.more()
+			return nil
+		}
 	}
-	return poll.in.run(readPast)
+	return s.await()
 }
 
 // Write writes all of p. It fails with os.ErrDeadlineExceeded when the write
@@ -96,39 +123,20 @@ func (s *Socket) Write(p []byte) (int, error) {
 	return n, failed("write", err)
 }
 
-func (s *Socket) write(p []byte) (int, error) {
-	n := 0
-	poll := s.poll.Load()
-	if poll == nil {
-		var err error
-		if n, err = writeMany(s.fd, p); err != unix.EAGAIN {
+func (s *Socket) write(p []byte) (n int, err error) {
+	for first := true; ; first = false {
+		s.out.seen()
+		m, err := writeMany(s.fd, p[n:])
+		if n += m; err != unix.EAGAIN {
 			return n, err
 		}
-		if poll, err = s.register(); err != nil {
+		if m > 0 || first {
+			s.progress()
+		}
+		if err := s.awaitOut(); err != nil {
 			return n, err
 		}
 	}
-	poll.out.p, poll.out.n = p[n:], 0
-	err := poll.out.run(writePast)
-	n += poll.out.n
-	poll.out.p = nil
-	return n, err
-}
-
-// writeMany writes until all is written or the kernel takes no more.
-func writeMany(fd int, p []byte) (int, error) {
-	done := 0
-	for done < len(p) {
-		n, err := unix.Write(fd, p[done:])
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return done, err
-		}
-		done += n
-	}
-	return done, nil
 }
 
 // WriteBuffers writes the buffers one after the other, with a single system
@@ -154,4 +162,59 @@ func (s *Socket) WriteBuffers(bufs ...[]byte) (int64, error) {
 		}
 	}
 	return total, nil
+}
+
+// awaitOut waits until the kernel takes bytes.
+func (s *Socket) awaitOut() error {
+	if err := s.face(); err != nil {
+		return err
+	}
+	for {
+		err := s.sleep(&s.out.direction, writePast)
+		if err != errLapsed {
+			return err
+		}
+		if s.expired(&s.out.direction, writePast) || !s.taken() {
+			return os.ErrDeadlineExceeded
+		}
+	}
+}
+
+// progress starts the write timeout again.
+func (s *Socket) progress() {
+	limit := s.out.timeout.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out.till = 0; limit > 0 {
+		s.out.till, s.out.left = now()+limit, unsent(s.fd)
+	}
+}
+
+// taken reports, after errLapsed, whether there is more time: the peer took
+// bytes that were written before, though not enough for the kernel to call the
+// socket writable, and the write timeout starts again.
+func (s *Socket) taken() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out.till == 0 || s.out.till > now() {
+		return true
+	}
+	left := unsent(s.fd)
+	if left >= s.out.left {
+		return false
+	}
+	s.out.left, s.out.till = left, 0
+	if limit := s.out.timeout.Load(); limit > 0 {
+		s.out.till = now() + limit
+	}
+	return true
+}
+
+// unsent is how many bytes were written that the peer has not acknowledged.
+func unsent(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return n
 }

@@ -41,19 +41,22 @@ type Loop struct {
 	epoll int
 	file  *os.File // owns epoll
 	conn  syscall.RawConn
-	try   func(uintptr) bool // look, bound once
+	try   func(uintptr) bool // turn, bound once
+	crew  crew
 
 	mu      sync.Mutex
 	entries []entry  // mu
 	unused  []uint32 // mu
 	again   []Slot   // mu
+	levels  bool     // mu; somebody wants neither edges nor one event
 	wheel   wheel    // mu
 	ending  bool     // mu; Run is to return
 	ended   bool     // mu
 
 	clock   atomic.Int64         // wheel.now
+	ticking atomic.Bool          // clock goes on by itself
 	events  [128]unix.EpollEvent // Run's
-	count   int                  // Run's
+	told    [128]Handler         // Run's; of events
 	expired []Expirer            // Run's
 }
 
@@ -70,7 +73,8 @@ func NewLoop() (*Loop, error) {
 	}
 	l := &Loop{epoll: fd, file: os.NewFile(uintptr(fd), "epoll")}
 	l.wheel.start = time.Now()
-	l.try = func(uintptr) bool { return l.look() > 0 }
+	l.crew.loop = l
+	l.try = func(uintptr) bool { return l.turn() }
 	l.conn, err = l.file.SyscallConn()
 	return l, err
 }
@@ -87,9 +91,6 @@ func (l *Loop) Run(ctx context.Context) error {
 		if err := l.wait(len(again) > 0); err != nil {
 			return err
 		}
-		for _, e := range l.events[:l.count] {
-			l.dispatch(Slot{uint32(e.Fd), uint32(e.Pad)}, e.Events)
-		}
 		for _, s := range again {
 			l.dispatch(s, 0)
 		}
@@ -99,13 +100,13 @@ func (l *Loop) Run(ctx context.Context) error {
 	return nil
 }
 
-// wait fills events. With busy set it only looks.
+// wait tells handlers until somebody has called Again, or a tick or the end has
+// come. With busy set it only looks.
 func (l *Loop) wait(busy bool) error {
 	if busy {
-		l.look()
+		l.tell(pollOnce(l.epoll, l.events[:]))
 		return nil
 	}
-	l.count = 0
 	err := l.conn.Read(l.try)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
@@ -113,25 +114,60 @@ func (l *Loop) wait(busy bool) error {
 	return err
 }
 
-func (l *Loop) look() int {
-	n, err := unix.EpollWait(l.epoll, l.events[:], 0)
-	if err != nil { // EINTR: the next look finds the same
-		n = 0
+// turn is called by the runtime's poller before each wait; true ends the
+// waiting.
+func (l *Loop) turn() bool {
+	for {
+		n := pollOnce(l.epoll, l.events[:])
+		l.tell(n)
+		if busy, all := l.left(n); busy || all {
+			return busy
+		}
 	}
-	l.count = n
-	return n
+}
+
+// tell calls the handlers of the first n events.
+func (l *Loop) tell(n int) {
+	if n == 0 {
+		return
+	}
+	l.mu.Lock()
+	for i, e := range l.events[:n] {
+		l.told[i] = l.handlerOf(Slot{uint32(e.Fd), uint32(e.Pad)})
+	}
+	l.mu.Unlock()
+	for i, h := range l.told[:n] {
+		if h != nil {
+			l.told[i] = nil
+			h.Ready(l.events[i].Events)
+		}
+	}
+}
+
+// handlerOf is nil for a registration that has ended. The caller holds mu.
+func (l *Loop) handlerOf(s Slot) Handler {
+	if e := &l.entries[s.at-1]; e.round == s.round {
+		return e.handler
+	}
+	return nil
 }
 
 func (l *Loop) dispatch(s Slot, events uint32) {
 	l.mu.Lock()
-	var h Handler
-	if e := &l.entries[s.at-1]; e.round == s.round {
-		h = e.handler
-	}
+	h := l.handlerOf(s)
 	l.mu.Unlock()
 	if h != nil {
 		h.Ready(events)
 	}
+}
+
+// left reports, after n events, whether somebody called Again, and whether
+// those were all: with room for more, whatever comes next wakes us again, but
+// a level that still holds does not.
+func (l *Loop) left(n int) (busy, all bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.again) > 0, n == 0 || n < len(l.events) && !l.levels
 }
 
 func (l *Loop) takeAgain(into []Slot) []Slot {
@@ -151,6 +187,7 @@ func (l *Loop) Add(fd int, events uint32, h Handler) (Slot, error) {
 		return Slot{}, closedError{}
 	}
 	s := l.take(h)
+	l.levels = l.levels || events&(unix.EPOLLET|unix.EPOLLONESHOT) == 0
 	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, s.event(events)); err != nil {
 		l.put(s)
 		return Slot{}, failed("epoll_ctl", err)
@@ -238,7 +275,8 @@ func (l *Loop) end() {
 	l.mu.Lock()
 	l.ended = true
 	entries := l.entries
-	l.entries, l.unused, l.again, l.wheel = nil, nil, nil, wheel{}
+	l.entries, l.unused, l.again = nil, nil, nil
+	l.wheel.heads, l.wheel.count = [buckets]*Timer{}, 0
 	l.file.Close()
 	l.mu.Unlock()
 	for _, e := range entries {
@@ -246,4 +284,5 @@ func (l *Loop) end() {
 			e.handler.Stopped()
 		}
 	}
+	l.crew.end()
 }

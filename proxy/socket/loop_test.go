@@ -116,3 +116,40 @@ func TestTimersOfALoop(t *testing.T) {
 type expirer func()
 
 func (e expirer) Expire() { e() }
+
+// level takes one byte for each event.
+type level struct {
+	fd   int
+	left atomic.Int32
+}
+
+func (l *level) Ready(uint32) {
+	var b [1]byte
+	if n, _ := unix.Read(l.fd, b[:]); n == 1 {
+		l.left.Add(-1)
+	}
+}
+func (l *level) Stopped() {}
+
+// TestLoopRepeatsLevels has handlers that leave something for the next event.
+func TestLoopRepeatsLevels(t *testing.T) {
+	noLeak(t)
+	l := running(t)
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(p[0])
+	defer unix.Close(p[1])
+	h := &level{fd: p[0]}
+	slot, err := l.Add(p[0], unix.EPOLLIN, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Remove(p[0], slot)
+	for range 3 {
+		h.left.Add(5)
+		unix.Write(p[1], []byte("12345"))
+		eventually(t, "all read", func() bool { return h.left.Load() == 0 })
+	}
+}

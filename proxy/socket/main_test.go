@@ -120,13 +120,10 @@ func send(t testing.TB, c net.Conn, s string) {
 	}
 }
 
-// blocked waits until a goroutine waits in the runtime's poller for s.
+// blocked waits until a goroutine sleeps in s.
 func blocked(t testing.TB, s *Socket) {
 	t.Helper()
 	eventually(t, "somebody waits", func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		p := s.poll.Load()
-		return p != nil && (p.in.waiting || p.out.waiting)
+		return s.in.news.Load() == awaited || s.out.news.Load() == awaited
 	})
 }

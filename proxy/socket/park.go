@@ -1,90 +1,88 @@
 package socket
 
-import (
-	"time"
+import "time"
 
-	"golang.org/x/sys/unix"
-)
-
-// parking is what a parked Socket has instead of a goroutine.
+// parking is what a parked Socket has instead of a goroutine. Its timer is not
+// moved by every Park: when it fires early it is set again.
 type parking struct {
-	s     *Socket
 	then  func(readable bool)
 	timer Timer
+	set   int64 // tick of the timer; 0 is none
+	until int64 // tick of the limit; 0 is none
 }
 
-// Expire ends the parking at its deadline.
-func (p *parking) Expire() {
-	p.s.mu.Lock()
-	defer p.s.mu.Unlock()
-	if p.s.parked == p {
-		p.s.unpark(false)
-	}
-}
-
-// Park gives the Socket to l until it is readable (bytes, the peer's end or an
-// error), until the deadline, or until Close, the end of l, or a read deadline
-// in the past. Then f runs once, on a goroutine of its own; readable is true
-// only in the first case. A zero deadline is none, others are met at most a
-// second late. Nobody may read or write a parked Socket, and Watch is ended.
-// When Park fails, f does not run and the Socket is as it was; it may need one
-// more descriptor for a moment.
-func (s *Socket) Park(l *Loop, deadline time.Time, f func(readable bool)) error {
+// Park gives the Socket to its Loop until it is readable (bytes, the peer's end
+// or an error), until limit has passed, or until Close, the end of the loop, or
+// a read deadline. Then f runs once, on another goroutine; readable is true
+// only in the first case, and may then be a false alarm. A limit of 0 is none,
+// others are met at most a second late. It takes no system call. Nobody may
+// read or write a parked Socket. When Park fails, f does not run.
+func (s *Socket) Park(limit time.Duration, f func(readable bool)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.claim(); err != nil {
+	if state := s.state.Load(); state&closed == 0 && (state&users != 1 || state&parked != 0) {
+		return errBusy
+	}
+	if err := s.joinLocked(); err != nil {
 		return err
 	}
-	defer s.moved()
-	if err := s.leavePoll(); err != nil {
-		return err
+	s.in.disarm()
+	s.out.disarm()
+	s.parking.then, s.parking.until = f, 0
+	if limit > 0 {
+		s.parkUntil(s.loop.tickAfter(limit))
 	}
-	s.parked = &parking{s: s, then: f}
-	if len(s.ahead) > 0 || s.state.Load()&readPast != 0 {
-		s.unpark(len(s.ahead) > 0)
-		return nil
-	}
-	if err := s.joinLoop(l, unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLONESHOT); err != nil {
-		s.parked = nil
-		return err
-	}
-	s.watching = false
-	if !deadline.IsZero() {
-		l.Set(&s.parked.timer, deadline, s.parked)
+	// An event comes before this and leaves fresh, or after it and sees parked.
+	state := s.state.Or(parked) | parked
+	switch {
+	case len(s.ahead) > 0:
+		s.unpark(true)
+	case state&readPast != 0:
+		s.unpark(false)
+	case s.in.news.Load() == fresh:
+		s.unpark(true)
 	}
 	return nil
 }
 
-// unpark starts the goroutine of a parked Socket. The caller holds mu.
+// parkUntil shortens the parking to a tick of the loop. The caller holds mu.
+func (s *Socket) parkUntil(tick int64) {
+	p := &s.parking
+	if p.until == 0 || tick < p.until {
+		p.until = tick
+	}
+	if p.set == 0 || p.set > p.until {
+		p.set = p.until
+		s.loop.setTick(&p.timer, p.set, (*parkTimer)(s))
+	}
+}
+
+// unpark gives a parked Socket back. The caller holds mu.
 func (s *Socket) unpark(readable bool) {
-	if p := s.parked; p != nil {
-		s.parked = nil
-		if s.loop != nil {
-			s.loop.Cancel(&p.timer)
-		}
-		go p.then(readable)
+	if s.state.Load()&parked == 0 {
+		return
 	}
+	s.state.And(^uint64(parked))
+	f := s.parking.then
+	s.parking.then = nil
+	s.loop.crew.run(f, readable)
 }
 
-// joinLoop arms the Socket in l for events. The caller holds mu, and knows
-// that the Socket is not closed.
-func (s *Socket) joinLoop(l *Loop, events uint32) error {
-	if s.loop != l {
-		s.leaveLoop()
-		s.loop = l
-	}
-	if !s.slot.free() {
-		return l.Modify(s.fd, s.slot, events)
-	}
-	var err error
-	s.slot, err = l.Add(s.fd, events, (*inLoop)(s))
-	return err
-}
+// parkTimer is a Socket as the wheel sees it.
+type parkTimer Socket
 
-// leaveLoop ends the registration with the loop. The caller holds mu.
-func (s *Socket) leaveLoop() {
-	if !s.slot.free() {
-		s.loop.Remove(s.fd, s.slot)
-		s.slot, s.watching = Slot{}, false
+// Expire ends the parking if its limit has passed.
+func (t *parkTimer) Expire() {
+	s := (*Socket)(t)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := &s.parking
+	p.set = 0
+	switch {
+	case s.state.Load()&(parked|closed) != parked || p.until == 0:
+	case s.loop.Ticks() >= p.until:
+		s.unpark(false)
+	default:
+		s.parkUntil(p.until)
 	}
 }

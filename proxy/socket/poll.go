@@ -1,261 +1,247 @@
 package socket
 
 import (
-	"errors"
 	"os"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// errBusy says that a Socket cannot change its state while somebody reads,
-// writes or looks at it.
-var errBusy = errors.New("socket is in use")
+// What is known of a direction. A try clears fresh first: whatever happens
+// afterwards makes it fresh again, so that a try that found nothing, or a read
+// that did not fill its buffer, need not be repeated before the next event.
+const (
+	quiet   = iota // nothing has happened since the last try
+	fresh          // something may have happened
+	awaited        // quiet, and somebody sleeps until that changes
+	lapsed         // somebody slept until a limit passed
+)
 
-// polling is the registration of a Socket with the runtime's poller. It is
-// made on the first wait, because many short connections never wait and a
-// parked one must not pay for it.
-type polling struct {
-	s       *Socket
-	file    *os.File // owns the descriptor from now on
-	conn    syscall.RawConn
-	in, out direction
-}
-
-// direction is one half of a polling: its reader, or its writer, is the only
-// one who touches what is not marked mu.
+// direction is one half of a Socket: its reading, or its writing. Its one user
+// sleeps in it; the loop, timers and Close wake him.
 type direction struct {
-	poll *polling
-	try  func(fd uintptr) bool // bound once, so that a wait allocates nothing
-
-	p    []byte // to read into or to write; nil just waits
-	n    int
-	err  error
-	left int // bytes that the peer had not taken when it last took some
-
-	waiting bool      // mu
-	till    time.Time // mu while waiting; when the write timeout ends; zero is never
-	applied time.Time // mu; the deadline that the poller has
+	news     atomic.Uint32
+	wake     chan struct{} // made by the first sleep; holds one wake for each
+	deadline atomic.Int64  // on the clock of now; 0 is none. Changed with mu held
+	armed    atomic.Int64  // when the timer fires; 0 is never. Changed with mu held
+	timer    *time.Timer   // mu
 }
 
-// register makes the registration if there is none.
-func (s *Socket) register() (*polling, error) {
-	if p := s.poll.Load(); p != nil {
-		return p, nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p := s.poll.Load(); p != nil {
-		return p, nil
-	}
-	p := &polling{s: s, file: os.NewFile(uintptr(s.fd), "socket")}
-	var err error
-	if p.conn, err = p.file.SyscallConn(); err != nil {
-		return nil, err
-	}
-	p.in = direction{poll: p, try: p.in.tryRead}
-	p.out = direction{poll: p, try: p.out.tryWrite}
-	s.poll.Store(p)
-	return p, nil
+// writing is the direction with a limit for each wait.
+type writing struct {
+	direction
+	timeout atomic.Int64 // time.Duration of the write timeout
+	till    int64        // when it ends, mu; 0 is never
+	left    int          // bytes that the peer had not taken when it last took some
+	outward bool         // mu; the loop tells when the kernel takes bytes again
 }
 
-// leavePoll makes the descriptor bare again. The caller holds mu and is the
-// only user. The file cannot let go of a descriptor, so it closes one of two.
-func (s *Socket) leavePoll() error {
-	p := s.poll.Load()
-	if p == nil {
-		return nil
-	}
-	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return failed("dup", err)
-	}
-	s.leaveLoop() // which knows the number that is about to end
-	p.file.Close()
-	s.fd = fd
-	s.poll.Store(nil)
-	return nil
-}
+// epoch begins the clock of deadlines; never changed.
+var epoch = time.Now()
 
-// evict ends the waits of a Socket that was just closed. The caller holds mu.
-func (p *polling) evict() {
-	for _, d := range []*direction{&p.in, &p.out} {
-		if d.waiting {
-			d.set(time.Unix(1, 0))
-		}
-	}
-}
+// now is the monotonic time since epoch, never 0.
+func now() int64 { return int64(time.Since(epoch)) + 1 }
 
-// run tries, and waits as long as the deadline allows, until the try is over.
-func (d *direction) run(past uint64) error {
-	d.err, d.till = nil, time.Time{}
-	for {
-		err := d.wait()
-		if err == nil {
-			err = d.err
-		} else if errors.Is(err, os.ErrDeadlineExceeded) {
-			if err = d.expired(past); err == nil {
-				continue
-			}
-		}
-		d.stop()
-		return err
-	}
-}
-
-// wait tries, waits, and tries again.
-func (d *direction) wait() error {
-	if d == &d.poll.in {
-		return d.poll.conn.Read(d.try)
-	}
-	return d.poll.conn.Write(d.try)
-}
-
-// set gives the poller a deadline. The caller holds mu.
-func (d *direction) set(t time.Time) {
-	d.applied = t
-	if d == &d.poll.in {
-		d.poll.file.SetReadDeadline(t)
-	} else {
-		d.poll.file.SetWriteDeadline(t)
-	}
-}
-
-// deadline is the one of the Socket. The caller holds mu.
-func (d *direction) deadline() time.Time {
-	if d == &d.poll.in {
-		return d.poll.s.readDeadline
-	}
-	return d.poll.s.writeDeadline
-}
-
-// tryRead is called by the poller before each wait; true ends the waiting.
-func (d *direction) tryRead(fd uintptr) bool {
-	var again bool
-	if d.p == nil {
-		again = !d.waiting && ready(int(fd), unix.POLLIN|unix.POLLRDHUP) == 0
-	} else {
-		d.n, d.err = readOnce(int(fd), d.p)
-		again = d.err == unix.EAGAIN
-	}
-	return !again || !d.await()
-}
-
-// tryWrite is tryRead for the writer. It goes on until all is written.
-func (d *direction) tryWrite(fd uintptr) bool {
-	if d.p == nil {
-		return ready(int(fd), unix.POLLOUT) != 0 || !d.await()
-	}
-	n, err := writeMany(int(fd), d.p[d.n:])
-	if d.n += n; err != unix.EAGAIN {
-		d.err = err
-		return true
-	}
-	if n > 0 || d.till.IsZero() {
-		d.progress(int(fd))
-	}
-	return !d.await()
-}
-
-// progress starts the write timeout again.
-func (d *direction) progress(fd int) {
-	s := d.poll.s
-	till := s.writeLimit(time.Now())
-	if till.IsZero() {
-		return
-	}
-	d.left = unsent(fd)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d.till = till
-}
-
-// unsent is how many bytes were written that the peer has not acknowledged.
-func unsent(fd int) int {
-	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
-	if err != nil {
+// moment is t on the clock of now: 0 for none, else at least 1.
+func moment(t time.Time) int64 {
+	if t.IsZero() {
 		return 0
 	}
-	return n
+	return max(int64(t.Sub(epoch))+1, 1)
 }
 
-// await prepares a wait: from now on a change of the deadline reaches the
-// poller. It reports false, with err set, if there is nothing to wait for.
-func (d *direction) await() bool {
-	s := d.poll.s
+// tell notes an event and wakes who sleeps.
+func (d *direction) tell() {
+	if d.news.Swap(fresh) == awaited {
+		d.wake <- struct{}{}
+	}
+}
+
+// lapse wakes who sleeps because his time is over.
+func (d *direction) lapse() {
+	if d.news.CompareAndSwap(awaited, lapsed) {
+		d.wake <- struct{}{}
+	}
+}
+
+// seen forgets what has happened so far, before a try.
+func (d *direction) seen() { d.news.CompareAndSwap(fresh, quiet) }
+
+// more notes that another try may find something.
+func (d *direction) more() { d.news.CompareAndSwap(quiet, fresh) }
+
+// disarm frees what only a sleep needs. The caller holds the mutex of the
+// Socket, and nobody sleeps.
+func (d *direction) disarm() {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+		d.armed.Store(0)
+	}
+	d.wake = nil
+}
+
+// join registers with the loop, if that was not done before. Events are edges,
+// and those of writing are asked for once a write had to wait.
+func (s *Socket) join() error {
+	state := s.state.Load()
+	if state&(joined|orphaned) == joined {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed() {
-		d.err = closedError{}
-		return false
-	}
-	d.err = nil
-	d.waiting = true
-	d.apply()
-	return true
+	return s.joinLocked()
 }
 
-// due is the earlier of the deadline and the end of the write timeout.
-func (d *direction) due() time.Time {
-	t := d.deadline()
-	if t.IsZero() || !d.till.IsZero() && d.till.Before(t) {
-		return d.till
-	}
-	return t
-}
+const (
+	inward  = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
+	outward = inward | unix.EPOLLOUT
+)
 
-// apply tells the poller of a deadline that is earlier than the one it has. A
-// later one waits until the old one fires, which spares a timer for each of
-// the many deadlines that never come. The caller holds mu.
-func (d *direction) apply() {
-	t := d.due()
-	if t.IsZero() || !d.applied.IsZero() && !t.Before(d.applied) {
-		return
-	}
-	d.set(t)
-}
-
-// expired looks why the poller's deadline fired: nil says that there is more
-// time.
-func (d *direction) expired(past uint64) error {
-	s := d.poll.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d.waiting = false
-	if s.closed() {
+func (s *Socket) joinLocked() (err error) {
+	switch state := s.state.Load(); {
+	case state&(closed|orphaned) != 0:
 		return closedError{}
+	case state&joined != 0:
+		return nil
 	}
-	now := time.Now()
-	if t := d.deadline(); !t.IsZero() && !t.After(now) {
-		s.state.Or(past)
+	if s.loop == nil {
+		if err := s.startLoop(); err != nil {
+			return err
+		}
+	}
+	events := uint32(inward)
+	if s.out.outward {
+		events = outward
+	}
+	if s.slot, err = s.loop.Add(s.fd, events, (*inLoop)(s)); err == nil {
+		s.state.Or(joined)
+	}
+	return err
+}
+
+// face has the loop tell when the kernel takes bytes again.
+func (s *Socket) face() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out.outward {
+		return s.joinLocked()
+	}
+	s.out.outward = true
+	if s.state.Load()&joined == 0 {
+		return s.joinLocked()
+	}
+	return s.loop.Modify(s.fd, s.slot, outward)
+}
+
+// sleep waits until d is fresh. past is the bit of its deadline. It fails with
+// errLapsed when a limit of d has passed.
+func (s *Socket) sleep(d *direction, past uint64) error {
+	if d.wake == nil {
+		d.wake = make(chan struct{}, 1)
+	}
+	if !d.news.CompareAndSwap(quiet, awaited) {
+		return s.why(past)
+	}
+	// From now on whoever changes the deadline, or closes, wakes us.
+	if err := s.prepare(d, past); err != nil {
+		if !d.news.CompareAndSwap(awaited, quiet) {
+			<-d.wake
+			d.news.CompareAndSwap(lapsed, quiet)
+		}
+		return err
+	}
+	<-d.wake
+	if d.news.CompareAndSwap(lapsed, quiet) {
+		return errLapsed
+	}
+	return s.why(past)
+}
+
+// why is the reason to stop trying, nil for none.
+func (s *Socket) why(past uint64) error {
+	switch state := s.state.Load(); {
+	case state&(closed|orphaned) != 0:
+		return closedError{}
+	case state&past != 0:
 		return os.ErrDeadlineExceeded
 	}
-	if !d.till.IsZero() && !d.till.After(now) && !d.taken(now) {
-		return os.ErrDeadlineExceeded
-	}
-	d.set(d.due())
 	return nil
 }
 
-// taken reports whether the peer took bytes that were written before, though
-// not enough for the kernel to call the socket writable, and then starts the
-// write timeout again.
-func (d *direction) taken(now time.Time) bool {
-	s := d.poll.s
-	left := unsent(s.fd)
-	if left >= d.left {
+// prepare sets the timer of a sleep.
+func (s *Socket) prepare(d *direction, past uint64) error {
+	if err := s.why(past); err != nil {
+		return err
+	}
+	due := d.deadline.Load()
+	if d == &s.out.direction {
+		due = earlier(due, s.out.till)
+	}
+	if armed := d.armed.Load(); due == 0 || armed != 0 && armed <= due {
+		return nil // a timer that fires too early is set again then
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.arm(d) {
+		return errLapsed
+	}
+	return nil
+}
+
+// arm sets the timer of a direction to what is due, and reports false if that
+// is over. The caller holds mu.
+func (s *Socket) arm(d *direction) bool {
+	due := d.deadline.Load()
+	if d == &s.out.direction {
+		due = earlier(due, s.out.till)
+	}
+	if due == 0 {
+		return true
+	}
+	left := time.Duration(due - now())
+	if left <= 0 {
 		return false
 	}
-	d.left, d.till = left, s.writeLimit(now)
+	d.armed.Store(due)
+	if d.timer != nil {
+		d.timer.Reset(left)
+		return true
+	}
+	d.timer = time.AfterFunc(left, func() { s.rang(d) })
 	return true
 }
 
-// stop ends a wait that has succeeded or failed.
-func (d *direction) stop() {
-	if d.waiting {
-		d.poll.s.mu.Lock()
-		d.waiting = false
-		d.poll.s.mu.Unlock()
+// rang is called when the timer of a direction has fired.
+func (s *Socket) rang(d *direction) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.armed.Store(0)
+	if s.closed() || d.news.Load() != awaited {
+		return
 	}
+	if !s.arm(d) {
+		d.lapse()
+	}
+}
+
+// earlier is the first of two moments, of which 0 is never.
+func earlier(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// expired looks, after errLapsed, whether the deadline of d has passed; if so
+// it stays so until another one is set.
+func (s *Socket) expired(d *direction, past uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := d.deadline.Load(); t == 0 || t > now() {
+		return false
+	}
+	s.state.Or(past)
+	return true
 }

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,29 +14,25 @@ import (
 // Watch and the deadlines may come from any. It implements net.Conn for
 // crypto/tls.
 type Socket struct {
-	state atomic.Uint64           // see state.go
-	fd    int                     // used between enter and leave; changed only while the state says moving
-	poll  atomic.Pointer[polling] // registration with the runtime's poller, nil while raw
+	state atomic.Uint64 // see state.go
+	fd    int           // never changed; used between enter and leave
+	in    direction
+	out   writing
 
-	mu            sync.Mutex
-	readDeadline  time.Time     // mu
-	writeDeadline time.Time     // mu
-	detached      chan struct{} // mu; closed, if there is one, when nobody uses the descriptor any more
-	loop          *Loop         // mu
-	ownLoop       func()        // mu; ends the private loop of a watch without UseLoop
-	slot          Slot          // mu; registration with loop
-	parked        *parking      // mu
-	watching      bool          // mu; the loop is armed for that
-	gone          bool          // mu; the loop has seen the end of the peer
+	mu       sync.Mutex
+	detached chan struct{} // mu; closed, if there is one, when nobody uses the descriptor any more
+	loop     *Loop         // mu; fixed once the state says joined
+	ownLoop  func()        // mu; ends the private loop of a Socket without UseLoop
+	slot     Slot          // mu; registration with loop
+	parking  parking       // mu
 
 	watchMu sync.Mutex // held while onGone runs
 	onGone  func()     // watchMu
 
-	ahead        []byte       // read before, handed out first; owned by the reader
-	writeTimeout atomic.Int64 // time.Duration
-	remote       netip.AddrPort
-	local        netip.AddrPort // mu; invalid until Local asks for it
-	open         *atomic.Int64  // of the listener that accepted it
+	ahead  []byte // read before, handed out first; owned by the reader
+	remote netip.AddrPort
+	local  netip.AddrPort // mu; invalid until Local asks for it
+	open   *atomic.Int64  // of the listener that accepted it
 }
 
 var _ net.Conn = (*Socket)(nil)
@@ -47,15 +42,21 @@ var _ net.Conn = (*Socket)(nil)
 func New(fd int, remote, local netip.AddrPort) *Socket {
 	s := &Socket{fd: fd, remote: remote, local: local}
 	s.state.Store(1)
+	if !remote.IsValid() {
+		// A Unix socket hands out what was sent with descriptors piece by
+		// piece: a short read does not say that nothing is left.
+		s.state.Store(1 | thorough)
+	}
 	return s
 }
 
-// UseLoop names the Loop that Watch uses. Without one, a Socket that is
-// watched starts a goroutine of its own.
+// UseLoop names the Loop that waits for the Socket. Without one, a Socket that
+// has to wait starts a loop of its own, which is expensive. It has no effect
+// once the Socket has waited.
 func (s *Socket) UseLoop(l *Loop) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.slot.free() {
+	if s.slot.free() && s.ownLoop == nil {
 		s.loop = l
 	}
 }
@@ -103,13 +104,23 @@ func netAddr(a netip.AddrPort) net.Addr {
 
 // Idle reports, without waiting, that the peer has neither sent anything nor
 // closed: an idle backend connection for which it is false must not be used
-// again.
+// again. It asks the kernel; Quiet may do for less.
 func (s *Socket) Idle() bool {
 	if s.enter(0) != nil {
 		return false
 	}
 	defer s.leave()
 	return len(s.ahead) == 0 && ready(s.fd, unix.POLLIN|unix.POLLRDHUP) == 0
+}
+
+// Quiet is Idle as far as the loop knows, which costs no system call: an event
+// of the last moment, that the loop was not told yet, is not seen. A Socket
+// that has not waited yet asks the kernel.
+func (s *Socket) Quiet() bool {
+	if s.state.Load()&(joined|closed|thorough) == joined && s.in.news.Load() == quiet && len(s.ahead) == 0 {
+		return true
+	}
+	return s.Idle()
 }
 
 // ready asks, without waiting, which of the events a descriptor has; errors

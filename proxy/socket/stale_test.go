@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"runtime"
 	"testing"
 	"time"
 
@@ -28,9 +27,7 @@ func TestReadThatExpiresReturnsNothing(t *testing.T) {
 		n, _ := s.Read(make([]byte, 8))
 		got <- n
 	}()
-	for s.poll.Load() == nil { // until Read is about to wait
-		runtime.Gosched()
-	}
+	blocked(t, s)
 	peer.Write([]byte("hello"))
 	if n := <-got; n != 5 {
 		t.Fatalf("read %d bytes", n)

@@ -9,13 +9,17 @@ import (
 )
 
 // The state word: how many use the descriptor (its owner counts as one until
-// Close), and bits that enter looks at.
+// Close), and bits that are looked at without a lock.
 const (
 	users     = 1<<32 - 1
 	closed    = 1 << 32 // set with mu held; nobody may enter any more
-	moving    = 1 << 33 // set with mu held; the descriptor is about to change its number
-	readPast  = 1 << 34 // the read deadline has passed
-	writePast = 1 << 35
+	joined    = 1 << 33 // set with mu held; registered with a loop
+	orphaned  = 1 << 34 // set with mu held; that loop has ended
+	readPast  = 1 << 35 // the read deadline has passed
+	writePast = 1 << 36
+	parked    = 1 << 37 // set with mu held
+	hungUp    = 1 << 38 // the loop has seen the end of the peer
+	thorough  = 1 << 39 // a short read does not say that nothing is left
 )
 
 // enter allows system calls on fd until leave. past is the deadline bit that
@@ -28,18 +32,10 @@ func (s *Socket) enter(past uint64) error {
 			return closedError{}
 		case state&past != 0:
 			return os.ErrDeadlineExceeded
-		case state&moving != 0:
-			s.settle()
 		case s.state.CompareAndSwap(state, state+1):
 			return nil
 		}
 	}
-}
-
-// settle waits for a move, which holds mu, to end.
-func (s *Socket) settle() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 }
 
 // leave ends what enter allowed. The last to leave a closed Socket frees the
@@ -54,34 +50,24 @@ func (s *Socket) leave() {
 // held and it is false, fd stays valid without enter.
 func (s *Socket) closed() bool { return s.state.Load()&closed != 0 }
 
-// claim makes the caller, who holds mu, the only user of the descriptor until
-// moved.
-func (s *Socket) claim() error {
-	if s.closed() {
-		return closedError{}
-	}
-	for {
-		state := s.state.Load()
-		if state&users != 1 {
-			return errBusy
-		}
-		if s.state.CompareAndSwap(state, state|moving) {
-			return nil
-		}
-	}
-}
-
-func (s *Socket) moved() { s.state.And(^uint64(moving)) }
-
 // release runs once, when nobody uses the descriptor any more.
 func (s *Socket) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.in.disarm()
+	s.out.disarm()
+	if s.parking.set != 0 {
+		s.loop.Cancel(&s.parking.timer)
+	}
 	if s.detached != nil {
 		s.leaveLoop()
-	} else if !s.slot.free() {
-		s.loop.Forget(s.slot)
-		s.slot, s.watching = Slot{}, false
+		close(s.detached)
+	} else {
+		if !s.slot.free() {
+			s.loop.Forget(s.slot)
+			s.slot = Slot{}
+		}
+		unix.Close(s.fd)
 	}
 	if s.ownLoop != nil {
 		s.ownLoop()
@@ -89,13 +75,13 @@ func (s *Socket) release() {
 	if s.open != nil {
 		s.open.Add(-1)
 	}
-	switch p := s.poll.Load(); {
-	case s.detached != nil:
-		close(s.detached)
-	case p != nil:
-		p.file.Close()
-	default:
-		unix.Close(s.fd)
+}
+
+// leaveLoop ends the registration with the loop. The caller holds mu.
+func (s *Socket) leaveLoop() {
+	if !s.slot.free() {
+		s.loop.Remove(s.fd, s.slot)
+		s.slot = Slot{}
 	}
 }
 
@@ -108,9 +94,8 @@ func (s *Socket) shut(detached chan struct{}) bool {
 		return false
 	}
 	s.detached = detached
-	if p := s.poll.Load(); p != nil {
-		p.evict()
-	}
+	s.in.tell()
+	s.out.tell()
 	s.unpark(false)
 	s.mu.Unlock()
 	s.leave()
@@ -162,21 +147,13 @@ func (s *Socket) CloseLinger(limit int64, d time.Duration) error {
 
 // Detach hands the bare descriptor away, with the bytes that were read ahead
 // of it: the caller closes it. It unblocks and waits for whoever uses the
-// Socket, which is closed from now on. It may need one more descriptor for a
-// moment, and resets the connection if there is none.
+// Socket, which is closed from now on.
 func (s *Socket) Detach() (fd int, ahead []byte, err error) {
 	alone := make(chan struct{})
 	if !s.shut(alone) {
 		return -1, nil, closedError{}
 	}
 	<-alone
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.leavePoll(); err != nil {
-		lingerNot(s.fd)
-		s.poll.Load().file.Close()
-		return -1, nil, err
-	}
 	ahead, s.ahead = s.ahead, nil
 	return s.fd, ahead, nil
 }

@@ -26,7 +26,12 @@ var (
 // a Unix socket carries no address and is refused. Such a connection is this
 // client's and nobody else's.
 func DialTransparent(ctx context.Context, network, addr string, from netip.AddrPort) (*Socket, error) {
-	return (&Dialer{Local: from.Addr().Unmap(), Transparent: true}).Dial(ctx, network, addr)
+	return (&Dialer{}).DialTransparent(ctx, network, addr, from)
+}
+
+// DialTransparent is the function of that name with the Loop of d.
+func (d *Dialer) DialTransparent(ctx context.Context, network, addr string, from netip.AddrPort) (*Socket, error) {
+	return (&Dialer{Loop: d.Loop, Local: from.Addr().Unmap(), Transparent: true}).Dial(ctx, network, addr)
 }
 
 // TransparentPossible is nil when the process may use DialTransparent, and

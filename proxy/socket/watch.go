@@ -11,55 +11,61 @@ const hangUp = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 // inLoop is a Socket as its Loop sees it.
 type inLoop Socket
 
-// Ready wakes a parked Socket, or tells the watcher that the peer is gone.
+// Ready wakes who reads, writes or watches, and a parked Socket.
 func (h *inLoop) Ready(events uint32) {
 	s := (*Socket)(h)
-	s.mu.Lock()
-	if s.parked != nil {
+	if events&(hangUp|unix.EPOLLPRI) != 0 {
+		s.noteEnd(events)
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLPRI|hangUp) != 0 {
+		s.in.tell()
+	}
+	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		s.out.tell()
+	}
+	if s.state.Load()&parked != 0 {
+		s.mu.Lock()
 		s.unpark(true)
 		s.mu.Unlock()
-		return
 	}
-	tell := s.watching && events&hangUp != 0
-	if tell {
-		s.watching, s.gone = false, true
-	}
-	s.mu.Unlock()
-	if tell {
+	if events&hangUp != 0 {
 		s.tellGone()
 	}
 }
 
-// Stopped wakes a parked Socket when its Loop ends.
+// noteEnd remembers that the peer has closed, or sent what makes reads stop
+// short: no event comes for what is behind it.
+func (s *Socket) noteEnd(events uint32) {
+	if events&hangUp != 0 {
+		s.state.Or(hungUp | thorough)
+	} else {
+		s.state.Or(thorough)
+	}
+}
+
+// Stopped ends all that waits for the Loop, which has ended.
 func (h *inLoop) Stopped() {
 	s := (*Socket)(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.slot, s.watching = Slot{}, false
+	s.slot = Slot{}
+	s.state.Or(orphaned)
+	s.in.tell()
+	s.out.tell()
 	s.unpark(false)
 }
 
 // Watch calls gone at most once, from another goroutine, when the peer closes
 // its side or resets, even while bytes wait to be read. Watch(nil) ends that;
 // when it returns, gone is not running and will not run. gone must not block,
-// and must not call Watch.
-//
-// The end of the peer is asked for once in the life of a Socket: later calls
-// cost no system call.
+// and must not call Watch. It costs a system call only on a Socket that has
+// never waited.
 func (s *Socket) Watch(gone func()) {
 	s.watchMu.Lock()
 	s.onGone = gone
 	s.watchMu.Unlock()
-	if gone == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.gone {
+	if gone != nil && s.join() == nil && s.state.Load()&hungUp != 0 {
 		go s.tellGone()
-	} else if !s.watching && s.parked == nil && !s.closed() {
-		l := s.watchLoop()
-		s.watching = l != nil && s.joinLoop(l, hangUp|unix.EPOLLONESHOT) == nil
 	}
 }
 
@@ -73,22 +79,15 @@ func (s *Socket) tellGone() {
 	}
 }
 
-// watchLoop is the loop to watch with, or nil. The caller holds mu.
-func (s *Socket) watchLoop() *Loop {
-	if s.loop == nil {
-		s.startLoop()
-	}
-	return s.loop
-}
-
-// startLoop gives the Socket a loop of its own until it is closed. Without
-// descriptors for one, there is nothing to watch with.
-func (s *Socket) startLoop() {
+// startLoop gives the Socket a loop of its own until it is closed. The caller
+// holds mu.
+func (s *Socket) startLoop() error {
 	l, err := NewLoop()
 	if err != nil {
-		return
+		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.loop, s.ownLoop = l, cancel
 	go l.Run(ctx)
+	return nil
 }

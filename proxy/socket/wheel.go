@@ -25,8 +25,8 @@ type Timer struct {
 
 // wheel holds timers by the tick of their deadline.
 type wheel struct {
-	start   time.Time
-	now     int64 // the last tick that was served
+	start   time.Time // never changed
+	now     int64     // the last tick that was served
 	count   int
 	ticking bool // the poller has a deadline for Run
 	heads   [buckets]*Timer
@@ -81,6 +81,24 @@ func (w *wheel) due(now int64, who []Expirer) []Expirer {
 // Set calls e.Expire at the deadline, once, and replaces what t was set to. It
 // is forgotten when Run returns.
 func (l *Loop) Set(t *Timer, deadline time.Time, e Expirer) {
+	l.setTick(t, l.tickAt(deadline), e)
+}
+
+// tickAt is the first tick that is not before t.
+func (l *Loop) tickAt(t time.Time) int64 { return l.wheel.tickOf(t) }
+
+// tickAfter is the first tick by which d has certainly passed. It looks at the
+// clock only while the wheel stands still.
+func (l *Loop) tickAfter(d time.Duration) int64 {
+	at := l.clock.Load()
+	if !l.ticking.Load() {
+		at = l.wheel.passed(time.Now())
+	}
+	return at + int64((d+Tick-1)/Tick) + 1
+}
+
+// setTick is Set with the tick of the deadline.
+func (l *Loop) setTick(t *Timer, tick int64, e Expirer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
@@ -92,7 +110,7 @@ func (l *Loop) Set(t *Timer, deadline time.Time, e Expirer) {
 	if l.wheel.count == 0 {
 		l.skip(l.wheel.passed(time.Now()))
 	}
-	t.at, t.who = max(l.wheel.tickOf(deadline), l.wheel.now+1), e
+	t.at, t.who = max(tick, l.wheel.now+1), e
 	l.wheel.insert(t)
 	if l.wheel.count == 1 {
 		l.awake()
@@ -124,6 +142,7 @@ func (l *Loop) skip(now int64) {
 func (l *Loop) awake() {
 	if !l.ending {
 		l.wheel.ticking = true
+		l.ticking.Store(true)
 		l.file.SetReadDeadline(l.wheel.start.Add(time.Duration(l.wheel.now+1) * Tick))
 	}
 }
@@ -133,6 +152,7 @@ func (l *Loop) awake() {
 func (l *Loop) asleep() {
 	if l.wheel.ticking && !l.ending {
 		l.wheel.ticking = false
+		l.ticking.Store(false)
 		l.file.SetReadDeadline(time.Time{})
 	}
 }

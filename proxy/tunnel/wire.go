@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -62,12 +61,8 @@ func (w *wire) take(i int, d message.Duplex, s *socket.Socket, ahead []byte) {
 	fd, behind, err := s.Detach()
 	e.fd, e.held = fd, append(ahead[:len(ahead):len(ahead)], behind...)
 	if err != nil {
-		side := sideOf(i)
-		if errno := syscall.Errno(0); errors.As(err, &errno) {
-			side = message.UsherSide // no descriptors
-		}
 		e.broken = true
-		w.verdict.failed(side, reasonOf(err))
+		w.verdict.failed(sideOf(i), reasonOf(err))
 	}
 }
 

@@ -1,0 +1,69 @@
+package socket
+
+import (
+	"io"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The calls below are made without telling the scheduler: on a descriptor that
+// does not block they are over sooner than it could do anything about them.
+// rawLimit bounds what one of them copies.
+const rawLimit = 64 << 10
+
+// readOnce is one read system call, io.EOF at the end.
+func readOnce(fd int, p []byte) (int, error) {
+	if len(p) > rawLimit {
+		p = p[:rawLimit]
+	}
+	for {
+		n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		switch {
+		case errno == 0 && n == 0:
+			return 0, io.EOF
+		case errno == 0:
+			return int(n), nil
+		case errno != unix.EINTR:
+			return 0, errno
+		}
+	}
+}
+
+// writeOnce is one write system call.
+func writeOnce(fd int, p []byte) (int, error) {
+	if len(p) > rawLimit {
+		return unix.Write(fd, p)
+	}
+	n, _, errno := syscall.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// writeMany writes until all is written or the kernel takes no more.
+func writeMany(fd int, p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		n, err := writeOnce(fd, p[done:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return done, err
+		}
+		done += n
+	}
+	return done, nil
+}
+
+// pollOnce fills events with what has happened, without waiting.
+func pollOnce(epoll int, events []unix.EpollEvent) int {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 { // EINTR: the next look finds the same
+		return 0
+	}
+	return int(n)
+}
