@@ -17,6 +17,25 @@ import (
 	"usher/proxy/message"
 )
 
+// goVM is Go's own server.
+func goVM(t *testing.T, secure, http2 bool, h http.HandlerFunc) (Address, []byte) {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(!http2)
+	s.Config.Protocols.SetUnencryptedHTTP2(http2)
+	var roots []byte
+	if secure {
+		s.StartTLS()
+		roots = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	} else {
+		s.Start()
+	}
+	t.Cleanup(s.Close)
+	a := netip.MustParseAddrPort(s.Listener.Addr().String())
+	return Address{Host: a.Addr().String(), Port: a.Port()}, roots
+}
+
 // h2VM is Go's own server with HTTP/2; conns counts its connections.
 func h2VM(t *testing.T, secure bool, conns *atomic.Int32) (Address, []byte) {
 	t.Helper()

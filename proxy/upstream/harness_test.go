@@ -57,6 +57,16 @@ func (v *testVM) accept(do script) {
 	}
 }
 
+// kill resets everything at once, as the kernel does for a process.
+func (v *testVM) kill() {
+	v.mu.Lock()
+	for _, c := range v.conns {
+		c.(*net.TCPConn).SetLinger(0)
+	}
+	v.mu.Unlock()
+	v.stop()
+}
+
 func (v *testVM) stop() {
 	v.l.Close()
 	v.mu.Lock()
