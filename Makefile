@@ -1,13 +1,14 @@
 # make check   what can be said without running it
 # make test    every test, with the race detector, those against real peers too
-# make bench   the Go benchmarks of the hot paths, with allocations
+# make bench   usher beside HAProxy, nginx, Caddy and sniproxy: one table. BENCH="-quick -rows h1" passes flags on
+# make bench-go    the Go benchmarks of the hot paths, with allocations
 # make fuzz    every fuzz target for FUZZTIME (30s, or 10000x inputs), one after the other
 
 GO       ?= go
 FUZZTIME ?= 30s
 PACKAGES  = ./...
 
-.PHONY: build check test test-unit test-e2e fuzz bench tools clean
+.PHONY: build check test test-unit test-e2e fuzz bench bench-go tools clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/usher ./cmd/usher
@@ -17,13 +18,15 @@ check:
 	$(GO) vet $(PACKAGES)
 	$(GO) tool staticcheck $(PACKAGES)
 	cd e2e && $(GO) vet ./...
-	staticcheck="$$($(GO) tool -n staticcheck)" && cd e2e && "$$staticcheck" ./...
+	cd bench && $(GO) vet ./...
+	staticcheck="$$($(GO) tool -n staticcheck)" && cd e2e && "$$staticcheck" ./... && cd ../bench && "$$staticcheck" ./...
 	$(GO) test .
 
 test: test-unit test-e2e
 
 test-unit:
 	$(GO) test -race $(PACKAGES)
+	cd bench && $(GO) test -race ./...
 
 # scripts/install-test-tools.sh installs the peers. -count=1: what is tested is a
 # binary, of which the test cache knows nothing.
@@ -31,6 +34,9 @@ test-e2e:
 	cd e2e && $(GO) test -race -count=1 -timeout 30m -parallel 4 ./...
 
 bench:
+	cd bench && $(GO) run . $(BENCH)
+
+bench-go:
 	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)
 
 fuzz:

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"usher/bench/report"
+)
+
+// bench is a whole run.
+func (o *options) bench(ctx context.Context) error {
+	if o.list {
+		for _, r := range rows {
+			fmt.Printf("%-12s %s\n", r.id, r.name)
+		}
+		return nil
+	}
+	l, err := newLab(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	run := &report.Run{Time: time.Now(), Machine: processor(), Kernel: kernel(), Cores: [2]int{l.proxyCore, l.loadCore}, Versions: map[string]string{}, Quick: o.quick, Rounds: o.rounds, Seconds: o.time.Seconds()}
+	for _, p := range l.proxies {
+		run.Proxies = append(run.Proxies, p.Name)
+		run.Versions[p.Name] = p.Version()
+	}
+	for _, r := range rows {
+		if !o.wants(r.id, true) {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "%-34s", r.name)
+		begin := time.Now()
+		result := l.measure(ctx, r)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		run.Rows = append(run.Rows, result)
+		fmt.Fprintf(os.Stderr, " %.0fs\n", time.Since(begin).Seconds())
+	}
+	if len(run.Rows) == 0 {
+		return fmt.Errorf("no row is called %q; -list prints them", o.rows)
+	}
+	run.Table(os.Stdout)
+	if err := run.Write(o.json); err != nil {
+		return err
+	}
+	fmt.Printf("\nEverything measured: %s\n", o.json)
+	for _, r := range run.Rows {
+		if r.Fault != "" {
+			return errors.New("there were faults")
+		}
+	}
+	return nil
+}
+
+// processor names the CPU and how many of it there are.
+func processor() string {
+	text, _ := os.ReadFile("/proc/cpuinfo")
+	n := strings.Count("\n"+string(text), "\nprocessor")
+	_, rest, _ := strings.Cut(string(text), "model name")
+	_, rest, _ = strings.Cut(rest, ": ")
+	name, _, _ := strings.Cut(rest, "\n")
+	return fmt.Sprintf("%s, %d cores", name, n)
+}
+
+func kernel() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return "?"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}

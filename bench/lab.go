@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"usher/bench/backend"
+	"usher/bench/load"
+	"usher/bench/machine"
+	"usher/bench/peer"
+	"usher/bench/report"
+	"usher/bench/share"
+)
+
+// lab is where a run happens: a directory, two cores, the proxies and what is
+// running.
+type lab struct {
+	o         *options
+	dir       string
+	self      string // this program
+	starter   *machine.Starter
+	proxyCore int
+	loadCore  int
+	proxies   []*peer.Proxy
+	cert, key string // PEM files
+	both      string
+	hellos    map[string]string // by server name, files
+	running   []stopper
+	made      int // directories
+}
+
+type stopper interface{ Stop() }
+
+// process is a stopper that ends by SIGTERM.
+type process struct{ *machine.Process }
+
+func (p process) Stop() { p.Process.Stop(syscall.SIGTERM) }
+
+// newLab makes everything that rows need. close removes it.
+func newLab(ctx context.Context, o *options) (l *lab, err error) {
+	l = &lab{o: o, hellos: map[string]string{}}
+	if l.dir, err = os.MkdirTemp("", "usher-bench-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	cores, err := machine.Cores()
+	if err != nil {
+		return nil, err
+	}
+	if len(cores) < 2 {
+		return nil, errors.New("two cores are needed: one for the proxy, one for load and backend")
+	}
+	l.proxyCore, l.loadCore = cores[0], cores[1]
+	if l.starter, err = machine.NewStarter(o.nice); err != nil {
+		return nil, err
+	}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return nil, err
+	}
+	limit.Cur = min(limit.Max, maxFiles)
+	if limit.Cur < maxFiles {
+		fmt.Fprintf(os.Stderr, "only %d descriptors for each process, %d are needed for the rows on memory\n", limit.Cur, maxFiles)
+	}
+	limit.Max = limit.Cur
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return nil, err
+	}
+	if l.self, err = os.Executable(); err != nil {
+		return nil, err
+	}
+	if err := l.credentials(); err != nil {
+		return nil, err
+	}
+	if err := l.findProxies(ctx); err != nil {
+		return nil, err
+	}
+	return l, machine.Pin(l.loadCore)
+}
+
+// maxFiles is for every process; 9,000 tunnels need 18,000.
+const maxFiles = 20_000
+
+func (l *lab) close() {
+	l.stopAll()
+	os.RemoveAll(l.dir)
+}
+
+// stopAll ends what is running, the last first.
+func (l *lab) stopAll() {
+	for _, r := range slices.Backward(l.running) {
+		r.Stop()
+	}
+	l.running = nil
+}
+
+// findProxies builds usher if need be and names the packages that are missing.
+func (l *lab) findProxies(ctx context.Context) error {
+	if l.o.usher == "" {
+		l.o.usher = filepath.Join(l.dir, "usher")
+		out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+		if err != nil {
+			return fmt.Errorf("go env: %w", err)
+		}
+		root := filepath.Dir(strings.TrimSpace(string(out)))
+		if filepath.Base(root) == "bench" {
+			root = filepath.Dir(root)
+		}
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", l.o.usher, "./cmd/usher")
+		build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build usher: %w\n%s", err, out)
+		}
+	}
+	path, err := filepath.Abs(l.o.usher)
+	if err != nil {
+		return err
+	}
+	l.proxies = []*peer.Proxy{peer.Usher(report.Usher, path)}
+	if l.o.usher2 != "" {
+		if path, err = filepath.Abs(l.o.usher2); err != nil {
+			return err
+		}
+		l.proxies = append(l.proxies, peer.Usher(report.Other, path))
+	}
+	var missing []string
+	for _, p := range []*peer.Proxy{peer.Nginx(), peer.HAProxy(), peer.Caddy(), peer.SNIProxy()} {
+		if !l.o.has(p.Name) {
+			continue
+		}
+		l.proxies = append(l.proxies, p)
+		if p.Path == "" {
+			missing = append(missing, p.Package)
+		} else if p.Name == "nginx" {
+			if _, err := os.Stat(peer.NginxStream(p.Path)); err != nil {
+				missing = append(missing, "libnginx-mod-stream")
+			}
+		}
+	}
+	for tool, pack := range map[string]string{"wrk": "wrk", "h2load": "nghttp2-client"} {
+		if peer.Find(tool) == "" {
+			missing = append(missing, pack)
+		}
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return fmt.Errorf("missing: install with\n\tapt-get install --no-install-recommends %s", strings.Join(missing, " "))
+	}
+	return nil
+}
+
+// startBackend starts a backend of its own counters.
+func (l *lab) startBackend() (backend.Addresses, *share.Counters, error) {
+	ports, err := machine.FreePorts(3)
+	if err != nil {
+		return backend.Addresses{}, nil, err
+	}
+	at := backend.Addresses{HTTP: ports[0], Once: ports[1], Ask: ports[2]}
+	file := l.file("backend")
+	count, err := share.Create(file)
+	if err != nil {
+		return at, nil, err
+	}
+	arg, err := json.Marshal(at)
+	if err != nil {
+		return at, nil, err
+	}
+	p, err := l.starter.Start(machine.Command{Args: []string{l.self, "backend", string(arg), file}, Env: []string{"GOMAXPROCS=1"}, Core: l.loadCore})
+	if err != nil {
+		return at, nil, err
+	}
+	l.running = append(l.running, process{p})
+	return at, count, nil
+}
+
+// startProxy starts a proxy and waits until it listens. log switches the
+// access log on.
+func (l *lab) startProxy(ctx context.Context, p *peer.Proxy, to backend.Addresses, log bool) (*peer.Instance, error) {
+	ports, err := machine.FreePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	t := peer.Task{Dir: l.file(p.Name), Core: l.proxyCore, Backend: to, Plain: ports[0], TLS: ports[1], Pass: ports[2],
+		Cert: l.cert, Key: l.key, Both: l.both, Root: os.Getuid() == 0}
+	if log {
+		t.Log = filepath.Join(l.dir, fmt.Sprintf("access-%d.log", l.made))
+	}
+	i, err := p.Start(l.starter, t)
+	if err != nil {
+		return nil, err
+	}
+	l.running = append(l.running, i)
+	at := i.Task.Plain
+	if p.Name == "sniproxy" {
+		at = i.Task.Pass
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		select {
+		case <-i.Exited():
+			return nil, fmt.Errorf("%s ended: %s", p.Name, i.Output())
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		default:
+		}
+		c, err := net.Dial("tcp", at.String())
+		if err == nil {
+			c.Close()
+			return i, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("%s does not listen at %s: %s", p.Name, at, i.Output())
+		}
+	}
+}
+
+// file is a new path in the lab's directory.
+func (l *lab) file(name string) string {
+	l.made++
+	return filepath.Join(l.dir, fmt.Sprintf("%s-%d", name, l.made))
+}
+
+// generate starts a load generator of ours.
+func (l *lab) generate(p load.Plan) (*machine.Process, *share.Counters, error) {
+	p.Counters = l.file("load")
+	count, err := share.Create(p.Counters)
+	if err != nil {
+		return nil, nil, err
+	}
+	switch p.Kind {
+	case "once":
+		p.Hello = l.hellos[load.OnceName]
+	case "ask":
+		p.Hello = l.hellos[load.AskName]
+	}
+	arg, err := json.Marshal(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	process, err := l.starter.Start(machine.Command{Args: []string{l.self, "load", string(arg)}, Env: []string{"GOMAXPROCS=1"}, Core: l.loadCore})
+	return process, count, err
+}

@@ -1,0 +1,69 @@
+// Command bench measures usher beside HAProxy, nginx, Caddy and sniproxy, all in
+// one run on the same two cores, and prints one table.
+//
+//	bench [-rows IDs] [-rounds N] [-time D] [-quick] [-json FILE] [-chart FILE]
+//	      [-usher PATH] [-usher2 PATH] [-peers NAMES] [-nice N]
+//
+// The figure of a row is the CPU time of the proxy for a unit of work near
+// saturation. docs/performance.md has the method. It exits with 1 on a fault,
+// not when a goal is missed.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"usher/bench/backend"
+	"usher/bench/load"
+	"usher/bench/share"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run dispatches: load and backend are what the bench starts itself as.
+func run(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "load":
+			var p load.Plan
+			if err := json.Unmarshal([]byte(args[1]), &p); err != nil {
+				return err
+			}
+			return p.Run()
+		case "backend":
+			var a backend.Addresses
+			if err := json.Unmarshal([]byte(args[1]), &a); err != nil {
+				return err
+			}
+			count, err := share.Open(args[2])
+			if err != nil {
+				return err
+			}
+			return backend.Run(a, count)
+		}
+	}
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	if err := o.bench(ctx); err != nil {
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		return err
+	}
+	return nil
+}

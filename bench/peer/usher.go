@@ -1,0 +1,42 @@
+package peer
+
+import (
+	"fmt"
+	"path/filepath"
+	"syscall"
+
+	"usher/bench/load"
+	"usher/bench/machine"
+)
+
+// Usher is a binary of ours, under the name that its column has.
+func Usher(name, path string) *Proxy {
+	return &Proxy{Name: name, Path: path, start: startUsher, stop: syscall.SIGKILL, version: []string{"version"}}
+}
+
+// startUsher leaves everything at its default but addresses and the access log.
+func startUsher(p *Proxy, t *Task) (machine.Command, error) {
+	log := t.Log
+	if log == "" {
+		log = "off"
+	}
+	t.Pass = t.TLS
+	file, err := t.write("usher.toml", fmt.Sprintf(`state_dir = %q
+[listen]
+http = [%q]
+https = [%q]
+[admin]
+listen = "unix:%s"
+[log]
+access = %q
+[sites]
+%q = "passthrough://%s"
+%q = "passthrough://%s"
+[sites.%q]
+to = "http://%s"
+certificate = { cert = %q, key = %q }
+http = "forward"
+`, filepath.Join(t.Dir, "state"), t.Plain, t.TLS, filepath.Join(t.Dir, "admin.sock"), log,
+		load.OnceName, t.Backend.Once, load.AskName, t.Backend.Ask, load.Name, t.Backend.HTTP, t.Cert, t.Key))
+	return machine.Command{Args: []string{p.Path, "run", "-c", file}}, err
+}
