@@ -39,7 +39,7 @@ func adminText(text string) string {
 	header, found := "", ""
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "[") && !strings.HasPrefix(line, "[[") {
+		if strings.HasPrefix(line, "[") {
 			header = line
 		}
 		if !strings.Contains(line, "listen") {

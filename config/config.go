@@ -33,7 +33,7 @@ func (p Problem) Error() string {
 // Config is one checked configuration with every default filled in.
 type Config struct {
 	File  string   // as given
-	Files []string // every file read and every certificate and CA file named, for the watcher
+	Files []string // every file read, and every certificate, CA, page and token file named, for the watcher
 	Dirs  []string // in which files of include patterns may appear
 
 	Email    string
@@ -158,28 +158,29 @@ type Site struct {
 	Certificate       string // CertACME, CertLocal or CertFile; empty for passthrough
 	CertFile, KeyFile string
 
-	HTTP     string // "redirect", "forward" or "refuse"
-	HTTPPort uint16 // passthrough: the VM's plain port
-
+	HTTP          string // "redirect", "forward" or "refuse"
 	ServerName    string // towards an https VM; empty: the site's hostname or the request's
 	CAFile        string
-	Insecure      bool
 	ALPN          string // "http/1.1" or "h2"
 	ProxyProtocol string // "", "v1" or "v2"
-	HSTS          bool
 	Timeouts      *Timeouts
+
+	// The small ones stand together: there may be very many sites.
+	HTTPPort    uint16 // passthrough: the VM's plain port
+	Insecure    bool   // an https VM is not verified
+	HSTS        bool
+	Adaptive    bool // limit found from latency, beyond which requests are shed
+	HealthOff   bool // no check at all
+	NoEjection  bool // failing requests do not take a backend out
+	Transparent bool // VMs see the client's address
 
 	Balance      Balance // zero where no VM is behind the site
 	Sticky       *Sticky // nil: off
+	Health       *Health // nil: the VM's, else a TCP check of more than one backend
 	SlowStart    time.Duration
 	MaxConns     int           // at once to each backend; 0: no limit
 	Queue        int           // requests that may wait for a backend at its limit; 0 without a limit too
 	QueueTimeout time.Duration // how long they do
-	Adaptive     bool          // limit found from latency, beyond which requests are shed
-	Health       *Health       // nil: the default, which is a TCP check of more than one backend
-	HealthOff    bool          // no check at all
-	NoEjection   bool          // failing requests do not take a backend out
-	Transparent  bool          // VMs see the client's address
 
 	ErrorPages  map[int]string // HTML files for answers of our own, by status
 	Maintenance string         // HTML file while no VM answers

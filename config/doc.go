@@ -7,7 +7,7 @@
 // lists them. A table (table.go) reads the values of one TOML table and reports
 // what is of a wrong type or unknown; schema.go lists the keys. What stands
 // outside of [sites] is read at every load (globals.go, listen.go, vms.go,
-// timeouts.go). Sites are built file by file on an environment of [defaults],
-// [timeouts] and [vms] (site.go, finish.go) and kept while file and environment
-// stay the same.
+// forward.go, timeouts.go). element.go tells the tables of a list apart. Sites are built file by file on an environment of [defaults],
+// [timeouts] and [vms] (site.go, pool.go, finish.go) and kept while file and
+// environment stay the same.
 package config

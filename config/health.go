@@ -39,10 +39,15 @@ const (
 	mostHealthBody    = 1024
 )
 
+// defaultHealth is what true stands for.
+func defaultHealth() Health {
+	return Health{Interval: 2 * time.Second, Timeout: 2 * time.Second, Rise: 2, Fall: 3}
+}
+
 // health reads true, false or a table. off is false; nil and not off is
 // absent or faulty. A check of the empty type is that of the site's kind.
 func (b *builder) health(t *table) (h *Health, off bool) {
-	check := Health{Interval: 2 * time.Second, Timeout: 2 * time.Second, Rise: 2, Fall: 3}
+	check := defaultHealth()
 	switch v := t.values["health"].(type) {
 	case nil:
 		return nil, false

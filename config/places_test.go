@@ -97,6 +97,7 @@ func TestAdminAddress(t *testing.T) {
 		"[admin]\nlisten = '0.0.0.0:9180'\n":                                     own,
 		"[admin]\nlisten = 5\n":                                                  own,
 		"admin = 5\n":                                                            own,
+		"x =\n[admin]\nlisten = '[::1]:9180'\n[[forward]]\nlisten = ':2222'\n":   "[::1]:9180",
 	} {
 		write(t, file, text)
 		if got := AdminAddress(file); got != want {

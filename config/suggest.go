@@ -26,7 +26,7 @@ func (t *table) unknown(key string, kind tableKind) {
 	} else if hint == "" {
 		hint = "; known here: " + strings.Join(names, ", ")
 	}
-	if t.bare && (t.path[0] == "sites" || hint[0] == ';') {
+	if t.bare && (t.path[0] == "sites" || strings.HasPrefix(hint, "; known")) {
 		hint += fmt.Sprintf("; the name %q would need quotes", t.path[1]+"."+key)
 	}
 	t.report.add("", t.at(key), "unknown key %q%s%s", key, t.where(), hint)

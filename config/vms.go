@@ -51,6 +51,9 @@ func (b *builder) vm(t *table, name string) VM {
 		inner.fault("health", "false belongs to a site; leave it out here")
 	}
 	v.hooks(inner)
+	if v.Restart != nil && v.Health == nil { // nothing else would notice that it hangs
+		v.Health = intern(b.shared.health, defaultHealth())
+	}
 	return v
 }
 
