@@ -16,11 +16,11 @@ import (
 var imports = map[string][]string{
 	"cmd/usher":             {"config", "server", "server/admin"},
 	"config":                {"router"},
-	"server":                {"config", "proxy", "proxy/h1", "proxy/h2", "proxy/h3", "proxy/message", "proxy/socket", "proxy/tunnel", "proxy/upstream", "proxy/upstream/health", "proxy/upstream/names", "router", "server/admin", "server/systemd", "server/watch", "tls", "vm", "vm/discover"},
+	"server":                {"config", "proxy", "proxy/datagram", "proxy/h1", "proxy/h2", "proxy/h3", "proxy/message", "proxy/socket", "proxy/tunnel", "proxy/upstream", "proxy/upstream/health", "proxy/upstream/names", "router", "server/admin", "server/systemd", "server/watch", "tls", "vm", "vm/discover"},
 	"server/admin":          {},
 	"server/systemd":        {},
 	"server/watch":          {},
-	"proxy":                 {"proxy/h1", "proxy/h2", "proxy/message", "proxy/proxyproto", "proxy/socket", "proxy/tunnel", "proxy/upstream", "router", "tls"},
+	"proxy":                 {"proxy/datagram", "proxy/h1", "proxy/h2", "proxy/message", "proxy/proxyproto", "proxy/socket", "proxy/tunnel", "proxy/upstream", "router", "tls"},
 	"proxy/upstream":        {"proxy/h1", "proxy/h2", "proxy/message", "proxy/proxyproto", "proxy/socket", "proxy/upstream/health", "proxy/upstream/names", "vm"},
 	"proxy/upstream/health": {"proxy/proxyproto", "proxy/socket"},
 	"proxy/upstream/names":  {},

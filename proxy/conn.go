@@ -65,14 +65,13 @@ func (p *Proxy) serveTLS(ctx context.Context, s *socket.Socket) (tunnel bool) {
 // route decides by the server name. It reports whether the connection lives on
 // as a tunnel.
 func (p *Proxy) route(ctx context.Context, s *socket.Socket, client *message.Client, h *hello.Hello) (tunnel bool) {
-	name, err := router.Canonical(make([]byte, 0, router.MaxHost), h.ServerName)
-	if err != nil || router.IsIP(name) || bytes.IndexByte(h.ServerName, ':') >= 0 {
-		name = nil
-	}
+	name := serverName(h.ServerName)
 	client.ServerName = string(name)
 	snap := p.Snapshot()
 	site, ok := snap.Sites.Lookup(name)
 	switch {
+	case h.IsACME() && snap.Challenges[client.ServerName] && !(ok && site.Passthrough):
+		p.challenge(ctx, s, client, snap)
 	case !ok:
 		p.alert(s, client, hello.UnrecognizedName, telemetry.UnknownName, string(h.ServerName))
 	case site.Fault != "" && (site.Passthrough || !p.Certificates.Has(client.ServerName)):
@@ -85,6 +84,16 @@ func (p *Proxy) route(ctx context.Context, s *socket.Socket, client *message.Cli
 		p.terminate(ctx, s, client, snap)
 	}
 	return false
+}
+
+// serverName is the router's key of an SNI; nil for none, and for what is no
+// name.
+func serverName(sni []byte) []byte {
+	name, err := router.Canonical(make([]byte, 0, router.MaxHost), sni)
+	if err != nil || router.IsIP(name) || bytes.IndexByte(sni, ':') >= 0 {
+		return nil
+	}
+	return name
 }
 
 // introduce finds out who the client is, reading the PROXY header of peers

@@ -46,7 +46,8 @@ type codec interface {
 type Proxy struct {
 	Options
 	snapshot atomic.Pointer[Snapshot]
-	via      string // our token in Via, of this process alone
+	opaque   func() *tls.Config // of the handshakes of raw ports
+	via      string             // our token in Via, of this process alone
 	conns    *registry[codec]
 	live     *registry[*live]
 	tunnels  sync.WaitGroup // passthrough connections, which no goroutine waits for
@@ -59,7 +60,8 @@ func New(o Options) *Proxy {
 	rand.Read(id[:])
 	return &Proxy{
 		Options: o, via: "usher-" + hex.EncodeToString(id[:]),
-		conns: newRegistry[codec](), live: newRegistry[*live](),
+		opaque: sync.OnceValue(func() *tls.Config { return opaque(o.Certificates.ServerConfig()) }),
+		conns:  newRegistry[codec](), live: newRegistry[*live](),
 	}
 }
 
@@ -96,6 +98,7 @@ func (p *Proxy) Abort(reason string) {
 // live is a tunnel, or a response without an end, that outlives the
 // generation it began in.
 type live struct {
+	forward string // name of the raw port; empty for a site
 	key     string // canonical host that was asked for
 	backend string // as configured: what a name stands for may change
 	abort   func(reason string)
@@ -108,8 +111,7 @@ type live struct {
 // follow gives l the drain time when its backend has left its site, and
 // reprieves it when the backend is back.
 func (l *live) follow(next *Snapshot) {
-	site, ok := next.Sites.Lookup([]byte(l.key))
-	stays := ok && site.reaches(l.backend)
+	stays := next.reaches(l)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {

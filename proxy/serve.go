@@ -79,6 +79,7 @@ func (p *Proxy) dispatch(ctx context.Context, snap *Snapshot, site *Site, known 
 	switch status := misdirected(ex, site, known); {
 	case ex.Host == nil:
 		p.refuse(nil, ex, 400, "the Host is not a hostname")
+	case isChallenge(ex.Request.Path) && snap.Challenges[string(ex.Host)] && p.ownChallenge(ex):
 	case status != 0:
 		p.refuse(nil, ex, status, "")
 	case p.viaUs(ex):
@@ -166,17 +167,24 @@ func disguised(path []byte) bool {
 func (p *Proxy) httpChallenge(ctx context.Context, snap *Snapshot, site *Site, ex *message.Exchange) {
 	switch {
 	case site.OwnsChallenges:
-		token, _, _ := bytes.Cut(ex.Request.Path[len(challengePrefix):], []byte{'?'})
-		if key, ok := p.Certificates.HTTPChallenge(string(ex.Host), string(token)); ok {
-			p.answer(ex, 200, "text/plain; charset=utf-8", []byte(key))
-			return
+		if !p.ownChallenge(ex) {
+			p.refuse(site, ex, 404, "no such challenge")
 		}
-		p.refuse(site, ex, 404, "no such challenge")
 	case site.Passthrough:
 		p.forward(ctx, snap, site, site.Plain, affinity(ex.Host), ex)
 	default:
 		p.serveSite(ctx, snap, site, ex)
 	}
+}
+
+// ownChallenge answers a challenge if its token is one of ours for this host.
+func (p *Proxy) ownChallenge(ex *message.Exchange) bool {
+	token, _, _ := bytes.Cut(ex.Request.Path[len(challengePrefix):], []byte{'?'})
+	key, ok := p.Certificates.HTTPChallenge(string(ex.Host), string(token))
+	if ok {
+		p.answer(ex, 200, "text/plain; charset=utf-8", []byte(key))
+	}
+	return ok
 }
 
 // affinitySeed is not mutable state: it only has to be the same for the life

@@ -16,6 +16,8 @@ import (
 type Snapshot struct {
 	Generation uint64
 	Sites      *router.Table[*Site]
+	Forwards   map[string]*Forward // raw ports, by Name
+	Challenges map[string]bool     // names of raw ports whose ACME challenges are ours
 	Pools      *upstream.Set
 	Timeouts   Timeouts
 	H1         *h1.Config // for connections accepted from now on
@@ -76,6 +78,17 @@ func (s *Site) reaches(source string) bool {
 		}
 	})
 	return found
+}
+
+// reaches reports whether the backend of l belongs to its site, or to its raw
+// port.
+func (s *Snapshot) reaches(l *live) bool {
+	if l.forward != "" {
+		f := s.Forwards[l.forward]
+		return f != nil && f.reaches(l.key, l.backend)
+	}
+	site, ok := s.Sites.Lookup([]byte(l.key))
+	return ok && site.reaches(l.backend)
 }
 
 // EachPool calls f for every pool of the site.

@@ -42,17 +42,21 @@ type Tunnel struct {
 	Client    netip.Addr
 	Port      uint16
 	RequestID []byte // of the request that was upgraded
-	Site      string
+	Site      string // its host, or the name of a raw forward: "tcp://:2222"
 	SNI       string
 	ALPN      string // as offered, comma separated, or as agreed
 	Backend   string
 	Attempts  int
 	BytesIn   int64 // client to VM
 	BytesOut  int64 // VM to client
+	Datagrams Datagrams
 	Duration  time.Duration
 	ClosedBy  string // "client", "vm" or "usher"
 	Reason    string
 }
+
+// Datagrams is what a UDP session counts besides bytes.
+type Datagrams struct{ In, Out, Dropped int64 }
 
 // Refusal is the access-log line of a connection that was refused or a request
 // that could not be parsed. Such lines are sampled.
@@ -79,10 +83,12 @@ const (
 	HTTP Kind = iota
 	HTTPS
 	QUIC
+	TCP // a raw forward
+	UDP // likewise; its connections are sessions
 	kinds
 )
 
-func (k Kind) String() string { return [kinds]string{"http", "https", "quic"}[k] }
+func (k Kind) String() string { return [kinds]string{"http", "https", "quic", "tcp", "udp"}[k] }
 
 // Cause is why a connection or a request was refused before it had a site's
 // attention. The set is closed, since each is a series of a metric.
@@ -100,7 +106,7 @@ const (
 	Handshake                  // a TLS handshake that failed
 	NoCertificate              // a site that has none yet
 	Quarantined                // a site that is faulty
-	BackendDown                // a passthrough VM that does not answer
+	BackendDown                // a passthrough VM, or that of a raw forward, that does not answer
 	Policy                     // a policy said no
 	Limit                      // too many connections or no descriptors
 	causes

@@ -119,6 +119,23 @@ func TestTunnelLine(t *testing.T) {
 	}
 }
 
+func TestSessionLine(t *testing.T) {
+	var out bytes.Buffer
+	l := open(t, "stderr", Options{Stderr: &out})
+	end := start(t, l)
+	l.Tunnel(&Tunnel{
+		Time: time.Unix(0, 0), Client: netip.MustParseAddr("192.0.2.7"), Port: 9, Site: "udp://:53", Backend: "10.0.0.12:53",
+		BytesIn: 30, BytesOut: 50, Datagrams: Datagrams{In: 2, Out: 1, Dropped: 3}, ClosedBy: "usher", Reason: "idle",
+	})
+	end()
+	want := `{"time":"1970-01-01T00:00:00.000Z","type":"tunnel","client":"192.0.2.7","port":9,"site":"udp://:53",` +
+		`"backend":"10.0.0.12:53","bytes_in":30,"bytes_out":50,"datagrams_in":2,"datagrams_out":1,"datagrams_dropped":3,` +
+		`"duration_ms":0,"closed_by":"usher","reason":"idle"}` + "\n"
+	if out.String() != want {
+		t.Errorf("got  %swant %s", out.String(), want)
+	}
+}
+
 func TestRefusalsAreSampled(t *testing.T) {
 	var out bytes.Buffer
 	l := open(t, "stdout", Options{Stdout: &out})

@@ -20,7 +20,7 @@ type Mode uint8
 const (
 	Passthrough Mode = iota // a connection whose TLS is left to the VM
 	Upgrade                 // WebSocket and its like
-	Forward                 // raw bytes on a plain port
+	Forward                 // a raw forward, sessions of UDP included
 	modes
 )
 
