@@ -2,10 +2,9 @@ package server
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
+	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"usher/config"
@@ -18,6 +17,7 @@ import (
 	"usher/router"
 	"usher/telemetry"
 	certs "usher/tls"
+	"usher/vm"
 )
 
 // drainGrace is how long an idle connection may still send one more request
@@ -58,6 +58,10 @@ type builder struct {
 	own     *upstream.Own
 	metrics *telemetry.Metrics
 	port    uint16 // what redirects name
+
+	machine   func(name string) *vm.Machine
+	movedVMs  map[string]bool // by name, against old
+	stickyKey []byte
 }
 
 // build translates a whole configuration. It cannot fail: a site that cannot
@@ -126,7 +130,7 @@ func (b *builder) before(host string) *built {
 
 // one builds a site, takes it over unchanged, or quarantines it.
 func (b *builder) one(c *config.Site, before *built) *built {
-	if before != nil && before.fault == "" && (before.conf == c || same(before.conf, c)) {
+	if before != nil && before.fault == "" && (before.conf == c || same(before.conf, c)) && !b.onMovedVM(c) {
 		before.site.EachPool(b.plan.Keep)
 		return &built{conf: c, form: c, site: before.site, want: before.want}
 	}
@@ -141,6 +145,33 @@ func (b *builder) one(c *config.Site, before *built) *built {
 		fault = err.Error()
 	}
 	return b.quarantine(s, before, fault)
+}
+
+// onMovedVM reports whether a site has a VM of which something else changed
+// than its address, which stands in the site itself.
+func (b *builder) onMovedVM(c *config.Site) bool {
+	if len(b.movedVMs) == 0 {
+		return false
+	}
+	on := func(list []config.Backend) bool {
+		return slices.ContainsFunc(list, func(k config.Backend) bool { return b.movedVMs[k.VM] })
+	}
+	return on(c.To) || slices.ContainsFunc(c.Paths, func(p config.Path) bool { return on(p.To) })
+}
+
+// movedVMs are the VMs that two configurations describe differently.
+func movedVMs(old *world, conf *config.Config) map[string]bool {
+	moved := make(map[string]bool)
+	if old == nil {
+		return moved
+	}
+	for name, a := range old.config.VMs {
+		b := conf.VMs[name]
+		if a.Pos = b.Pos; !reflect.DeepEqual(a, b) {
+			moved[name] = true
+		}
+	}
+	return moved
 }
 
 func faultOf(c *config.Site) string {
@@ -193,12 +224,31 @@ func (b *builder) site(c *config.Site) (*proxy.Site, error) {
 		Counters: b.metrics.SiteFor(c.Host),
 	}
 	var err error
+	if s.ErrorPages, s.Maintenance, err = pages(c); err != nil {
+		return s, err
+	}
 	if s.Passthrough {
 		err = b.passthrough(s, c)
 	} else {
 		err = b.routes(s, c)
 	}
 	return s, err
+}
+
+// pages reads the pages that a site has for answers of our own.
+func pages(c *config.Site) (byStatus map[int][]byte, maintenance []byte, err error) {
+	for status, file := range c.ErrorPages {
+		if byStatus == nil {
+			byStatus = make(map[int][]byte, len(c.ErrorPages))
+		}
+		if byStatus[status], err = os.ReadFile(file); err != nil {
+			return nil, nil, err
+		}
+	}
+	if c.Maintenance != "" {
+		maintenance, err = os.ReadFile(c.Maintenance)
+	}
+	return byStatus, maintenance, err
 }
 
 func plainHTTP(s string) proxy.PlainHTTP {
@@ -214,19 +264,23 @@ func plainHTTP(s string) proxy.PlainHTTP {
 // passthrough plans the two pools of a passthrough site: its TLS port and its
 // plain port.
 func (b *builder) passthrough(s *proxy.Site, c *config.Site) error {
-	spec := b.spec(c, c.To)
+	spec, err := b.spec(c, c.To)
+	if err != nil {
+		return err
+	}
 	spec.Forbid = b.own
-	for _, a := range spec.Addresses {
-		if ip, err := netip.ParseAddr(a.Host); err == nil && b.own.Has(netip.AddrPortFrom(ip.Unmap(), a.Port)) {
-			return fmt.Errorf("%s:%d:%d: the backend %s is one of usher's own listeners", c.Pos.File, c.Pos.Line, c.Pos.Column, a)
-		}
+	if err := b.ownAddress(c, spec.Addresses); err != nil {
+		return err
 	}
 	plain := spec
 	plain.Addresses = slices.Clone(spec.Addresses)
 	for i := range plain.Addresses {
-		plain.Addresses[i].Port = c.HTTPPort
+		a := &plain.Addresses[i]
+		a.Port = c.HTTPPort
+		if a.Health != nil && a.Health.Port == 0 { // the health of a VM is that of its TLS port
+			a.Health = withPort(a.Health, c.To[i].Port)
+		}
 	}
-	var err error
 	if s.Pool, err = b.plan.Pool(spec); err == nil {
 		s.Plain, err = b.plan.Pool(plain)
 	}
@@ -258,45 +312,13 @@ func (b *builder) route(c *config.Site, to []config.Backend) (*proxy.Route, erro
 	case config.Whoami:
 		return &proxy.Route{Whoami: true}, nil
 	}
-	spec := b.spec(c, to)
-	spec.HTTP2 = to[0].Scheme == config.H2C || to[0].Scheme == config.HTTPS && c.ALPN == "h2"
-	if to[0].Scheme == config.HTTPS {
-		t, err := backendTLS(c)
-		if err != nil {
-			return nil, err
-		}
-		spec.TLS = t
+	spec, err := b.spec(c, to)
+	if err != nil {
+		return nil, err
 	}
 	pool, err := b.plan.Pool(spec)
 	if err != nil {
 		return nil, fmt.Errorf("%s:%d:%d: %q: %w", c.Pos.File, c.Pos.Line, c.Pos.Column, c.CAFile, err)
 	}
 	return &proxy.Route{Pool: pool}, nil
-}
-
-func (b *builder) spec(c *config.Site, to []config.Backend) upstream.Spec {
-	s := upstream.Spec{
-		Addresses:     make([]upstream.Address, len(to)),
-		ProxyProtocol: c.ProxyProtocol,
-		Connect:       c.Timeouts.Connect, Hold: c.Timeouts.Hold, ResponseHead: c.Timeouts.ResponseHead,
-	}
-	for i, a := range to {
-		s.Addresses[i] = upstream.Address{Host: a.Host, Port: a.Port, Unix: a.Unix}
-	}
-	return s
-}
-
-// backendTLS says how https VMs are verified: for the name that the site
-// gives, else its hostname, else (a wildcard) the host of each request.
-func backendTLS(c *config.Site) (*upstream.TLS, error) {
-	t := &upstream.TLS{ServerName: c.ServerName, Insecure: c.Insecure}
-	if t.ServerName == "" && !strings.HasPrefix(c.Host, "*") {
-		t.ServerName = c.Host
-	}
-	if c.CAFile == "" {
-		return t, nil
-	}
-	var err error
-	t.RootsPEM, err = os.ReadFile(c.CAFile)
-	return t, err
 }

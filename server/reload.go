@@ -148,7 +148,10 @@ func (s *Server) build(conf *config.Config, old *world, fresh []*listener) *worl
 	if old != nil {
 		set = old.snapshot.Pools
 	}
-	b := builder{conf: conf, old: old, plan: set.Plan(), own: s.own, metrics: s.metrics, port: s.publicPort(conf, fresh)}
+	b := builder{
+		conf: conf, old: old, plan: set.Plan(), own: s.own, metrics: s.metrics, port: s.publicPort(conf, fresh),
+		machine: s.machine, movedVMs: movedVMs(old, conf), stickyKey: s.stickyKey,
+	}
 	return b.build()
 }
 

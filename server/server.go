@@ -21,6 +21,7 @@ import (
 	"usher/proxy/socket"
 	"usher/proxy/tunnel"
 	"usher/proxy/upstream"
+	"usher/proxy/upstream/health"
 	"usher/proxy/upstream/names"
 	"usher/server/systemd"
 	"usher/server/watch"
@@ -53,6 +54,8 @@ type Server struct {
 	pools     *upstream.Set // the empty one that the first generation begins with
 	own       *upstream.Own
 	names     *names.Resolver
+	checker   *health.Checker
+	stickyKey []byte
 	loader    config.Loader
 
 	reloading sync.Mutex
@@ -123,7 +126,11 @@ func (s *Server) prepare(conf *config.Config) (err error) {
 	s.own = ownOf(s.listeners)
 	s.names = names.New(names.Options{Log: s.nameChanged})
 	dialer := &socket.Dialer{Loop: s.loop}
-	s.pools = upstream.NewSet(upstream.Dialer{Dial: dialer.Dial, DialFrom: dialer.DialTransparent, Names: s.names})
+	s.checker = health.New(health.Options{})
+	s.pools = upstream.NewSet(upstream.Dialer{Dial: dialer.Dial, DialFrom: dialer.DialTransparent, Names: s.names, Checker: s.checker})
+	if s.stickyKey, err = stickyKey(conf.StateDir); err != nil {
+		return err
+	}
 	s.control = newControl(s)
 	s.quic = &quic{
 		proxy: s.proxy, metrics: s.metrics, stateDir: conf.StateDir, bound: map[string]*quicServer{},
@@ -189,6 +196,7 @@ func (s *Server) run(ctx context.Context, signals <-chan os.Signal) error {
 	group.Go(func() { s.loop.Run(work) })
 	group.Go(func() { s.access.Run(work) })
 	group.Go(func() { s.names.Run(work) })
+	group.Go(func() { s.checker.Run(work) })
 	issuing, stopIssuing := context.WithCancel(work)
 	defer stopIssuing()
 	var issued sync.WaitGroup

@@ -11,10 +11,10 @@ import (
 // check has the backend checked, if the pool wants that.
 func (b *Backend) check() {
 	n := b.pool.network
-	if b.pool.spec.Health == nil || n.Checker == nil {
+	if b.source.address.Health == nil || n.Checker == nil {
 		return
 	}
-	b.health = n.Checker.Watch(*b.pool.spec.Health, b.text, b.turned)
+	b.health = n.Checker.Watch(*b.source.address.Health, b.text, b.turned)
 	if b.health.State() == health.Unhealthy {
 		b.sicken(b.health.Status().Since)
 		if b.health.State() != health.Unhealthy { // and turned was told before

@@ -27,6 +27,8 @@ type Address struct {
 	Weight   int  // share of the work; 0 is 1, negative is no new work
 	Backup   bool // takes work only while no other one can
 	MaxConns int  // exchanges and tunnels at once; 0 is no limit
+
+	Health *health.Check // nil: it is not checked
 }
 
 // String is "host:port" or "unix:/path", with the name of a discovered VM as
@@ -63,7 +65,6 @@ type Spec struct {
 	Queue        int           // requests that wait for backends at their MaxConns
 	QueueTimeout time.Duration
 	Adaptive     bool          // a limit found from the latency, beyond which requests are shed
-	Health       *health.Check // nil: none
 	NoEjection   bool          // failures of requests keep no backend out
 }
 
@@ -113,6 +114,9 @@ func (s *Spec) key() string {
 			if a.VM != nil {
 				fmt.Fprintf(&b, " %q %t", a.VM.Name, a.Host == "")
 			}
+			if a.Health != nil {
+				fmt.Fprintf(&b, " %#v", *a.Health)
+			}
 		}
 		b.WriteByte('\n')
 	}
@@ -128,9 +132,6 @@ func (s *Spec) key() string {
 	}
 	if c := s.Sticky; c != nil {
 		fmt.Fprintf(&b, "\nsticky %q %d %x", c.Cookie, c.TTL, sha256.Sum256(c.Key))
-	}
-	if s.Health != nil {
-		fmt.Fprintf(&b, "\nhealth %#v", *s.Health)
 	}
 	return b.String()
 }

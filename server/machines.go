@@ -1,0 +1,5 @@
+package server
+
+import "usher/vm"
+
+func (s *Server) machine(name string) *vm.Machine { return nil }
