@@ -8,7 +8,6 @@ import (
 
 	"usher/proxy/upstream/health"
 	"usher/proxy/upstream/names"
-	"usher/vm"
 )
 
 // Backend is one address of a pool, with everything that is known of it.
@@ -20,7 +19,7 @@ type Backend struct {
 	network  string
 	target   string         // what is dialed; empty when there is no address
 	addr     netip.AddrPort // invalid for a Unix socket
-	machine  *vm.Machine    // nil when the VM has no name
+	machine  machine        // nil when the VM has no name
 	weight   float64        // 0: no new work
 	backup   bool
 	most     int64          // exchanges and tunnels; 0: no limit
@@ -48,7 +47,7 @@ type Backend struct {
 func (p *Pool) newBackend(s *source, e names.Endpoint, late bool) *Backend {
 	a := &s.address
 	b := &Backend{
-		pool: p, source: s, endpoint: e, text: s.text, network: "tcp", machine: a.VM,
+		pool: p, source: s, endpoint: e, text: s.text, network: "tcp", machine: a.machine(),
 		weight: float64(max(a.Weight, 0)), backup: a.Backup || e.Backup, most: int64(max(a.MaxConns, 0)),
 	}
 	if a.Weight == 0 {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"usher/proxy/upstream/health"
-	"usher/vm"
 )
 
 // check has the backend checked, if the pool wants that.
@@ -77,7 +76,7 @@ func (b *Backend) heal() bool {
 
 // unwellKey is one address of a machine.
 type unwellKey struct {
-	machine *vm.Machine
+	machine machine
 	address string
 }
 

@@ -127,7 +127,7 @@ func (p *Pool) nobody(s *source) *Backend {
 			return b
 		}
 	}
-	return &Backend{pool: p, source: s, text: s.text, machine: s.address.VM, weight: 1}
+	return &Backend{pool: p, source: s, text: s.text, machine: s.address.machine(), weight: 1}
 }
 
 // unresolved reports whether the backend stands for a name without an answer.

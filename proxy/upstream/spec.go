@@ -64,8 +64,8 @@ type Spec struct {
 	SlowStart    time.Duration // in which a backend that comes back gets its share
 	Queue        int           // requests that wait for backends at their MaxConns
 	QueueTimeout time.Duration
-	Adaptive     bool          // a limit found from the latency, beyond which requests are shed
-	NoEjection   bool          // failures of requests keep no backend out
+	Adaptive     bool // a limit found from the latency, beyond which requests are shed
+	NoEjection   bool // failures of requests keep no backend out
 }
 
 // TLS says how backends are verified.

@@ -44,8 +44,8 @@ func (b *Backend) State() State {
 		Address: b.text, Source: b.source.text, Backup: b.backup,
 		Active: b.active.Load(), Idle: b.kept(), Limit: b.most, Failing: b.trust.failing.Load(),
 	}
-	if b.machine != nil {
-		s.VM = b.machine.Name
+	if m := b.source.address.VM; m != nil {
+		s.VM = m.Name
 	}
 	if b.health != nil {
 		s.Checks = b.health.Status()

@@ -7,6 +7,25 @@ import (
 	"usher/proxy/message"
 )
 
+// machine is what a backend asks and tells of its VM; *vm.Machine does.
+type machine interface {
+	Begin()
+	End()
+	Drained() bool
+	CanStart() bool
+	Start() (until time.Time, err error)
+	Reached()
+	Unhealthy(address string, since time.Time)
+}
+
+// machine is the VM of an address, nil when it has no name.
+func (a *Address) machine() machine {
+	if a.VM == nil {
+		return nil
+	}
+	return a.VM
+}
+
 // asleep has the VM of a backend started that nobody can be sent to, because
 // its checks fail or nobody knows where it is, and leaves the backend. Where it
 // cannot be started, an unhealthy backend is tried all the same: nil.
