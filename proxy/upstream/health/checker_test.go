@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +17,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(vmVariable) != "" {
+		vmProcess()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // world is VMs without a network.
 type world struct {
@@ -230,7 +237,7 @@ func TestIntervalsAreJitteredAndStartsSpread(t *testing.T) {
 			}
 			for n := 1; n < len(at); n++ {
 				d := at[n] - at[n-1]
-				if n > 1 && d < 1800*time.Millisecond || d > 2200*time.Millisecond {
+				if n > 1 && d < 1800*time.Millisecond-together || d > 2200*time.Millisecond {
 					t.Errorf("%v between checks", d)
 				}
 				distinct[d] = true

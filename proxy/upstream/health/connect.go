@@ -62,12 +62,19 @@ func (m *maker) anyCertificate() *tls.Config {
 		ServerName:         hostname(m.check.Host),
 		InsecureSkipVerify: true,
 		MinVersion:         tls.VersionTLS10,
+		CurvePreferences:   cheapCurves(),
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			m.asked = true
 			return new(tls.Certificate), nil
 		},
 		ClientSessionCache: tls.NewLRUClientSessionCache(1),
 	}
+}
+
+// cheapCurves leaves the hybrids with ML-KEM out: nothing that a check sends
+// has to stay secret for long, and they cost more than all the rest.
+func cheapCurves() []tls.CurveID {
+	return []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
 }
 
 // verified is how the site's traffic verifies the VM.
@@ -77,6 +84,7 @@ func verified(c Check) (*tls.Config, error) {
 		InsecureSkipVerify: c.Insecure,
 		NextProtos:         []string{"http/1.1"},
 		MinVersion:         tls.VersionTLS12,
+		CurvePreferences:   cheapCurves(),
 		ClientSessionCache: tls.NewLRUClientSessionCache(1),
 	}
 	if c.HTTP2 {
@@ -144,10 +152,11 @@ func (c *conn) Close() error {
 // leave waits a moment for the VM to close. It knows that we are done from the
 // end of the TLS session or from a request with "Connection: close".
 func (c *conn) leave() {
+	c.socket.SetReadDeadline(time.Now().Add(farewell))
 	if t, ok := c.Conn.(*tls.Conn); ok {
 		t.CloseWrite()
+		io.Copy(io.Discard, io.LimitReader(t, farewellRead)) // takes the session ticket along
 	}
-	c.socket.SetReadDeadline(time.Now().Add(farewell))
 	io.Copy(io.Discard, io.LimitReader(c.socket, farewellRead))
 }
 

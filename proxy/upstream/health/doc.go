@@ -18,6 +18,10 @@
 // 512 of those that are new: dead VMs, each of which keeps a check waiting for
 // its timeout, can hold up neither those that live nor those that come.
 //
+// What it costs: for a thousand targets every 2 s about 3 % of one core over
+// TCP, 6 % over HTTP, 12 % over HTTP/2 and gRPC, and 18 % over TLS, whose
+// sessions are resumed (BenchmarkThousandTargets).
+//
 // What is seen of it: a TCP check of nobody (socket.Probe) and so without a
 // PROXY header; the others make one connection each, begin it with a PROXY
 // header that says that it is for nobody where the site's traffic has one, and

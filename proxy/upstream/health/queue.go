@@ -9,6 +9,7 @@ import (
 const (
 	atOnce    = 1536                   // checks under way
 	apart     = 500 * time.Microsecond // first checks
+	together  = 10 * time.Millisecond  // those due within are made at once: waking up costs as much as a check
 	hurry     = 8                      // times more often while results contradict the state
 	notQueued = -1
 )

@@ -58,7 +58,7 @@ func (c *Checker) due() (due []*subject, wait time.Duration) {
 		if len(c.queue) == 0 {
 			return due, time.Hour
 		}
-		if wait = c.queue[0].due.Sub(now); wait > 0 {
+		if wait = c.queue[0].due.Sub(now); wait > together {
 			return due, wait
 		}
 		s := heap.Pop(&c.queue).(*subject)
