@@ -56,6 +56,7 @@ type builder struct {
 	old     *world
 	plan    *upstream.Plan
 	own     *upstream.Own
+	ownUDP  *upstream.Own
 	metrics *telemetry.Metrics
 	port    uint16 // what redirects name
 
@@ -84,9 +85,11 @@ func (b *builder) build() *world {
 			w.wants = append(w.wants, *s.want)
 		}
 	}
+	raw := b.forwards(w)
 	pools, dropped := b.plan.Done()
 	w.plan, w.dropped = b.plan, dropped
 	w.snapshot = b.snapshot(router.NewTable(table), pools)
+	w.snapshot.Forwards, w.snapshot.Challenges = raw.byName, raw.challenges
 	w.h3 = &h3.Config{
 		RequestHead: b.conf.Timeouts.RequestHead, KeepAlive: b.conf.Timeouts.KeepAlive, Handshake: b.conf.Timeouts.Handshake,
 		DrainGrace: drainGrace, Timeouts: w.snapshot.H1.Timeouts,
@@ -222,6 +225,9 @@ func (b *builder) site(c *config.Site) (*proxy.Site, error) {
 			TunnelIdle: t.TunnelIdle,
 		},
 		Counters: b.metrics.SiteFor(c.Host),
+	}
+	if err := transparencyFault(c.Transparent, c.Pos); err != nil {
+		return s, err
 	}
 	var err error
 	if s.ErrorPages, s.Maintenance, err = pages(c); err != nil {

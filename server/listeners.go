@@ -14,12 +14,14 @@ import (
 	"usher/config"
 	"usher/proxy/socket"
 	"usher/server/admin"
+	"usher/telemetry"
 )
 
 // listener is one bound socket with its accept loop.
 type listener struct {
 	address string // as configured
 	tls     bool
+	forward bool // a raw port, of [[forward]]
 	l       *socket.Listener
 	done    chan struct{} // closed when the accept loop has ended
 }
@@ -27,10 +29,24 @@ type listener struct {
 // key tells listeners apart: two that ask for any port of the same address are
 // two.
 func (l *listener) key() string {
-	if l.tls {
+	switch {
+	case l.forward:
+		return forwardName(config.TCP, l.address)
+	case l.tls:
 		return "https " + l.address
 	}
 	return "http " + l.address
+}
+
+// kind is what the listener is for.
+func (l *listener) kind() telemetry.Kind {
+	switch {
+	case l.forward:
+		return telemetry.TCP
+	case l.tls:
+		return telemetry.HTTPS
+	}
+	return telemetry.HTTP
 }
 
 // listeners are the bound sockets of the process.
@@ -42,12 +58,12 @@ type listeners struct {
 	own   atomic.Pointer[[]netip.AddrPort]
 	local machine
 	conns sync.WaitGroup
-	serve func(ctx context.Context, s *socket.Socket, tls bool)
+	serve func(ctx context.Context, s *socket.Socket, from *listener)
 }
 
 // open binds what a configuration wants and is not bound yet. Nothing is kept
 // of it when one address fails.
-func (l *listeners) open(c *config.Listen) (fresh []*listener, err error) {
+func (l *listeners) open(c *config.Config) (fresh []*listener, err error) {
 	defer func() {
 		if err != nil {
 			l.discard(fresh)
@@ -104,18 +120,23 @@ func (l *listeners) take(address string) *socket.Listener {
 	return nil
 }
 
-func wanted(c *config.Listen) (all []*listener) {
-	for _, a := range c.HTTP {
+func wanted(c *config.Config) (all []*listener) {
+	for _, a := range c.Listen.HTTP {
 		all = append(all, &listener{address: a, done: make(chan struct{})})
 	}
-	for _, a := range c.HTTPS {
+	for _, a := range c.Listen.HTTPS {
 		all = append(all, &listener{address: a, tls: true, done: make(chan struct{})})
+	}
+	for _, f := range c.Forwards {
+		if f.Protocol == string(config.TCP) {
+			all = append(all, &listener{address: f.Listen, forward: true, done: make(chan struct{})})
+		}
 	}
 	return all
 }
 
 // adopt starts what open bound and stops what the configuration dropped.
-func (l *listeners) adopt(ctx context.Context, c *config.Listen, fresh []*listener) {
+func (l *listeners) adopt(ctx context.Context, c *config.Config, fresh []*listener) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	keep := make(map[string]bool)
@@ -147,13 +168,13 @@ func (l *listeners) accept(ctx context.Context, b *listener) {
 			continue
 		}
 		l.conns.Add(1)
-		go l.connection(ctx, s, b.tls)
+		go l.connection(ctx, s, b)
 	}
 }
 
-func (l *listeners) connection(ctx context.Context, s *socket.Socket, tls bool) {
+func (l *listeners) connection(ctx context.Context, s *socket.Socket, from *listener) {
 	defer l.conns.Done()
-	l.serve(ctx, s, tls)
+	l.serve(ctx, s, from)
 }
 
 // close stops accepting, once what had begun was accepted.
@@ -180,11 +201,7 @@ func (l *listeners) listening() (all []admin.Listener) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, b := range l.bound {
-		kind := "http"
-		if b.tls {
-			kind = "https"
-		}
-		all = append(all, admin.Listener{Kind: kind, Address: b.l.Addr().String(), Connections: int(b.l.Open())})
+		all = append(all, admin.Listener{Kind: b.kind().String(), Address: b.l.Addr().String(), Connections: int(b.l.Open())})
 	}
 	slices.SortFunc(all, func(a, b admin.Listener) int { return strings.Compare(a.Address, b.Address) })
 	return all
@@ -208,9 +225,9 @@ func (l *listeners) bindAs(fresh []*listener) func(configured string) string {
 
 // addresses are the real addresses of the listeners of one kind, bound or
 // about to be.
-func (l *listeners) addresses(tls bool, fresh []*listener, c *config.Listen) (out []netip.AddrPort) {
+func (l *listeners) addresses(kind telemetry.Kind, fresh []*listener, c *config.Config) (out []netip.AddrPort) {
 	for _, w := range wanted(c) {
-		if w.tls != tls {
+		if w.kind() != kind {
 			continue
 		}
 		if b := l.bound[w.key()]; b != nil {
@@ -218,7 +235,7 @@ func (l *listeners) addresses(tls bool, fresh []*listener, c *config.Listen) (ou
 		}
 	}
 	for _, f := range fresh {
-		if f.tls == tls {
+		if f.kind() == kind {
 			out = append(out, f.l.Addr())
 		}
 	}

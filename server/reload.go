@@ -10,6 +10,7 @@ import (
 
 	"usher/config"
 	"usher/proxy/upstream"
+	"usher/telemetry"
 	certs "usher/tls"
 )
 
@@ -63,6 +64,7 @@ func (s *Server) reload(ctx context.Context, force bool) (r Result) {
 	next := s.world.Load()
 	r.Added, r.Removed, r.Changed = slices.Sorted(slices.Values(next.added)), removed(old, next), slices.Sorted(slices.Values(next.changed))
 	r.Changed = append(r.Changed, sections(old, next)...)
+	compareForwards(&r, old, next)
 	return r
 }
 
@@ -103,7 +105,7 @@ func (s *Server) apply(ctx context.Context, conf *config.Config, old *world) err
 	if old != nil && old.config.StateDir != conf.StateDir {
 		return fmt.Errorf("state_dir cannot change from %q to %q while usher runs: restart it", old.config.StateDir, conf.StateDir)
 	}
-	fresh, err := s.listeners.open(&conf.Listen)
+	fresh, err := s.listeners.open(conf)
 	if err != nil {
 		return err
 	}
@@ -114,6 +116,12 @@ func (s *Server) apply(ctx context.Context, conf *config.Config, old *world) err
 	if err := s.quic.open(&conf.Listen, s.listeners.bindAs(fresh)); err != nil {
 		s.listeners.discard(fresh)
 		s.control.cancel()
+		return err
+	}
+	if err := s.forwards.open(conf); err != nil {
+		s.listeners.discard(fresh)
+		s.control.cancel()
+		s.quic.cancel()
 		return err
 	}
 	next := s.build(conf, old, fresh)
@@ -128,15 +136,17 @@ func (s *Server) apply(ctx context.Context, conf *config.Config, old *world) err
 		s.listeners.discard(fresh)
 		s.control.cancel()
 		s.quic.cancel()
+		s.forwards.cancel()
 		return err
 	}
 	next.plan = nil // it knows the generation before
 	s.level.Set(conf.Log.Level)
 	s.world.Store(next)
 	s.proxy.Publish(next.snapshot)
-	s.listeners.adopt(ctx, &conf.Listen, fresh)
+	s.listeners.adopt(ctx, conf, fresh)
 	s.control.adopt(ctx)
 	s.quic.adopt(ctx, &conf.Listen)
+	s.forwards.adopt(ctx, conf)
 	for _, p := range next.dropped {
 		p.Retire()
 	}
@@ -149,7 +159,7 @@ func (s *Server) build(conf *config.Config, old *world, fresh []*listener) *worl
 		set = old.snapshot.Pools
 	}
 	b := builder{
-		conf: conf, old: old, plan: set.Plan(), own: s.own, metrics: s.metrics, port: s.publicPort(conf, fresh),
+		conf: conf, old: old, plan: set.Plan(), own: s.own, ownUDP: s.forwards.own, metrics: s.metrics, port: s.publicPort(conf, fresh),
 		machine: s.machine, movedVMs: movedVMs(old, conf), stickyKey: s.stickyKey,
 	}
 	return b.build()
@@ -161,7 +171,7 @@ func (s *Server) publicPort(conf *config.Config, fresh []*listener) uint16 {
 	if p := conf.Listen.PublicHTTPSPort; p != 0 {
 		return uint16(p)
 	}
-	if a := s.listeners.addresses(true, fresh, &conf.Listen); len(a) > 0 {
+	if a := s.listeners.addresses(telemetry.HTTPS, fresh, conf); len(a) > 0 {
 		return a[0].Port()
 	}
 	return 443
@@ -170,8 +180,8 @@ func (s *Server) publicPort(conf *config.Config, fresh []*listener) uint16 {
 func (s *Server) certOptions(c *config.Config, fresh []*listener) certs.Options {
 	o := certs.Options{
 		StateDir: c.StateDir, Email: c.Email, Log: s.log,
-		HTTPAddrs: s.listeners.addresses(false, fresh, &c.Listen),
-		TLSAddrs:  s.listeners.addresses(true, fresh, &c.Listen),
+		HTTPAddrs: s.listeners.addresses(telemetry.HTTP, fresh, c),
+		TLSAddrs:  s.listeners.addresses(telemetry.HTTPS, fresh, c),
 	}
 	for _, i := range c.ACME.Issuers {
 		o.Issuers = append(o.Issuers, certs.Issuer{Directory: i.Directory, CAFile: i.CAFile, EABKeyID: i.EABKeyID, EABKey: i.EABKey})
@@ -215,7 +225,7 @@ func (s *Server) report(r *Result) {
 		}
 	}
 	s.metrics.Reloaded(r.At, w.snapshot.Generation, len(w.sites), faulty, len(r.Problems))
-	s.metrics.KeepSites(func(host string) bool { return w.sites[host] != nil })
+	s.metrics.KeepSites(func(host string) bool { return w.sites[host] != nil || w.snapshot.Forwards[host] != nil })
 	s.log.Info().Uint64("generation", w.snapshot.Generation).Int("sites", len(w.sites)).Int("faulty", faulty).
 		Int("added", len(r.Added)).Int("removed", len(r.Removed)).Int("changed", len(r.Changed)).
 		Dur("took", time.Since(r.At)).Msg("configuration is live")

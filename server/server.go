@@ -50,6 +50,7 @@ type Server struct {
 	listeners *listeners
 	control   *control
 	quic      *quic
+	forwards  *forwards
 	watcher   *watch.Watcher
 	pools     *upstream.Set // the empty one that the first generation begins with
 	own       *upstream.Own
@@ -136,6 +137,9 @@ func (s *Server) prepare(conf *config.Config) (err error) {
 		proxy: s.proxy, metrics: s.metrics, stateDir: conf.StateDir, bound: map[string]*quicServer{},
 		config: func() *h3.Config { return s.world.Load().h3 },
 	}
+	if s.forwards, err = newForwards(s); err != nil {
+		return err
+	}
 	return s.takeSystemd()
 }
 
@@ -175,10 +179,13 @@ func (s *Server) expiries(yield func(host string, notAfter time.Time)) {
 	}
 }
 
-func (s *Server) serve(ctx context.Context, c *socket.Socket, tls bool) {
-	if tls {
+func (s *Server) serve(ctx context.Context, c *socket.Socket, from *listener) {
+	switch {
+	case from.forward:
+		s.proxy.ServeForward(ctx, c, from.key())
+	case from.tls:
 		s.proxy.ServeTLS(ctx, c)
-	} else {
+	default:
 		s.proxy.ServePlain(ctx, c)
 	}
 }
@@ -195,6 +202,7 @@ func (s *Server) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer cut()
 	group.Go(func() { s.loop.Run(work) })
 	group.Go(func() { s.access.Run(work) })
+	group.Go(func() { s.forwards.relay.Run(work) })
 	group.Go(func() { s.names.Run(work) })
 	group.Go(func() { s.checker.Run(work) })
 	issuing, stopIssuing := context.WithCancel(work)
@@ -293,6 +301,7 @@ const lastWords = time.Second
 func (s *Server) drain(signals <-chan os.Signal, cut context.CancelFunc) {
 	s.stopReloading()
 	s.quic.drain()
+	s.forwards.relay.Drain()
 	s.listeners.close()
 	s.proxy.Drain()
 	done := make(chan struct{})
@@ -300,6 +309,7 @@ func (s *Server) drain(signals <-chan os.Signal, cut context.CancelFunc) {
 		s.listeners.conns.Wait()
 		s.quic.wait()
 		s.proxy.WaitTunnels()
+		<-s.forwards.relay.Drained()
 		close(done)
 	}()
 	if ended(done, signals, s.world.Load().config.Timeouts.Drain) {

@@ -20,9 +20,10 @@ func (s *Server) Status() admin.Status {
 	st := admin.Status{
 		Version: s.options.Version, PID: os.Getpid(), Started: s.started, Draining: s.draining.Load(),
 		Generation: w.snapshot.Generation, File: s.options.File, Sites: len(w.sites), Loaded: w.loaded,
-		Faulty: faults(w), Listeners: slices.Concat(s.listeners.listening(), s.quic.listening(), s.control.listening()),
-		Connections: s.metrics.Connections(telemetry.HTTP) + s.metrics.Connections(telemetry.HTTPS) + s.metrics.Connections(telemetry.QUIC),
-		Tunnels:     s.metrics.Tunnels(), DroppedLines: s.access.Dropped(),
+		Faulty: faults(w), Listeners: slices.Concat(s.listeners.listening(), s.quic.listening(), s.forwards.listening(), s.control.listening()),
+		Connections: s.metrics.Connections(telemetry.HTTP) + s.metrics.Connections(telemetry.HTTPS) + s.metrics.Connections(telemetry.QUIC) +
+			s.metrics.Connections(telemetry.TCP) + s.metrics.Connections(telemetry.UDP),
+		Tunnels: s.metrics.Tunnels(), DroppedLines: s.access.Dropped(),
 	}
 	if last := s.last.Load(); last != nil {
 		st.LastReload, st.Refused, st.Problems = last.At, last.Refused, problems(last.Problems)
@@ -79,9 +80,9 @@ func (s *Server) VMs() []admin.VM {
 	w := s.world.Load()
 	byAddress := make(map[string]*admin.VM)
 	names := vmNames(w.config)
-	for _, b := range w.sites {
+	note := func(eachPool func(func(*upstream.Pool))) {
 		seen := make(map[string]bool)
-		b.site.EachPool(func(p *upstream.Pool) {
+		eachPool(func(p *upstream.Pool) {
 			for _, k := range p.Backends() {
 				if a := k.String(); !seen[a] {
 					seen[a] = true
@@ -89,6 +90,12 @@ func (s *Server) VMs() []admin.VM {
 				}
 			}
 		})
+	}
+	for _, b := range w.sites {
+		note(b.site.EachPool)
+	}
+	for _, f := range w.snapshot.Forwards {
+		note(f.EachPool)
 	}
 	w.snapshot.Pools.Each(func(p *upstream.Pool) {
 		for _, k := range p.Backends() {
@@ -119,6 +126,12 @@ func vmNames(c *config.Config) map[string]string {
 		note(s.To)
 		for _, p := range s.Paths {
 			note(p.To)
+		}
+	}
+	for _, f := range c.Forwards {
+		note(f.To)
+		for _, n := range f.SNI {
+			note(n.To)
 		}
 	}
 	return names
