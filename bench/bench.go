@@ -16,8 +16,8 @@ import (
 // bench is a whole run.
 func (o *options) bench(ctx context.Context) error {
 	if o.list {
-		for _, r := range rows {
-			fmt.Printf("%-12s %s\n", r.id, r.name)
+		for _, e := range entries() {
+			fmt.Printf("%-12s %s\n", e.id, e.name)
 		}
 		return nil
 	}
@@ -31,17 +31,18 @@ func (o *options) bench(ctx context.Context) error {
 		run.Proxies = append(run.Proxies, p.Name)
 		run.Versions[p.Name] = p.Version()
 	}
-	for _, r := range rows {
-		if !o.wants(r.id, true) {
+	for _, e := range entries() {
+		if !o.wants(e.id, !e.slow) {
 			continue
 		}
-		fmt.Fprintf(os.Stderr, "%-34s", r.name)
+		fmt.Fprintf(os.Stderr, "%-38s", e.name)
 		begin := time.Now()
-		result := l.measure(ctx, r)
+		results := e.measure(l, ctx)
+		l.stopAll()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		run.Rows = append(run.Rows, result)
+		run.Rows = append(run.Rows, results...)
 		fmt.Fprintf(os.Stderr, " %.0fs\n", time.Since(begin).Seconds())
 	}
 	if len(run.Rows) == 0 {

@@ -112,13 +112,9 @@ func (l *lab) stopAll() {
 func (l *lab) findProxies(ctx context.Context) error {
 	if l.o.usher == "" {
 		l.o.usher = filepath.Join(l.dir, "usher")
-		out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+		root, err := checkout(ctx)
 		if err != nil {
-			return fmt.Errorf("go env: %w", err)
-		}
-		root := filepath.Dir(strings.TrimSpace(string(out)))
-		if filepath.Base(root) == "bench" {
-			root = filepath.Dir(root)
+			return err
 		}
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", l.o.usher, "./cmd/usher")
 		build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
@@ -163,6 +159,22 @@ func (l *lab) findProxies(ctx context.Context) error {
 	return nil
 }
 
+// checkout is the directory of usher's own module.
+func checkout(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env: %w", err)
+	}
+	dir := filepath.Dir(strings.TrimSpace(string(out)))
+	if filepath.Base(dir) == "bench" {
+		dir = filepath.Dir(dir)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "cmd", "usher")); err != nil {
+		return "", errors.New("run it in the checkout of usher, or in bench/ there")
+	}
+	return dir, nil
+}
+
 // startBackend starts a backend of its own counters.
 func (l *lab) startBackend() (backend.Addresses, *share.Counters, error) {
 	ports, err := machine.FreePorts(3)
@@ -187,39 +199,50 @@ func (l *lab) startBackend() (backend.Addresses, *share.Counters, error) {
 	return at, count, nil
 }
 
-// startProxy starts a proxy and waits until it listens. log switches the
-// access log on.
-func (l *lab) startProxy(ctx context.Context, p *peer.Proxy, to backend.Addresses, log bool) (*peer.Instance, error) {
+// launch starts a proxy for a task of which only what differs is given.
+func (l *lab) launch(p *peer.Proxy, t peer.Task) (*peer.Instance, error) {
 	ports, err := machine.FreePorts(3)
 	if err != nil {
 		return nil, err
 	}
-	t := peer.Task{Dir: l.file(p.Name), Core: l.proxyCore, Backend: to, Plain: ports[0], TLS: ports[1], Pass: ports[2],
-		Cert: l.cert, Key: l.key, Both: l.both, Root: os.Getuid() == 0}
-	if log {
-		t.Log = filepath.Join(l.dir, fmt.Sprintf("access-%d.log", l.made))
-	}
+	t.Dir, t.Core, t.Root = l.file(p.Name), l.proxyCore, os.Getuid() == 0
+	t.Plain, t.TLS, t.Pass = ports[0], ports[1], ports[2]
+	t.Cert, t.Key, t.Both = l.cert, l.key, l.both
 	i, err := p.Start(l.starter, t)
 	if err != nil {
 		return nil, err
 	}
 	l.running = append(l.running, i)
+	return i, nil
+}
+
+// startProxy starts a proxy and waits until it listens. log switches the
+// access log on.
+func (l *lab) startProxy(ctx context.Context, p *peer.Proxy, to backend.Addresses, log bool) (*peer.Instance, error) {
+	t := peer.Task{Backend: to}
+	if log {
+		t.Log = l.file("access") + ".log"
+	}
+	i, err := l.launch(p, t)
+	if err != nil {
+		return nil, err
+	}
 	at := i.Task.Plain
 	if p.Name == "sniproxy" {
 		at = i.Task.Pass
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		c, err := net.Dial("tcp", at.String())
+		if err == nil {
+			c.Close()
+			return i, nil
+		}
 		select {
 		case <-i.Exited():
 			return nil, fmt.Errorf("%s ended: %s", p.Name, i.Output())
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		default:
-		}
-		c, err := net.Dial("tcp", at.String())
-		if err == nil {
-			c.Close()
-			return i, nil
+		case <-time.After(5 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
 			return nil, fmt.Errorf("%s does not listen at %s: %s", p.Name, at, i.Output())

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"usher/bench/load"
 	"usher/bench/peer"
+	"usher/bench/report"
 )
 
 // row is one line of the table that is measured in rounds of CPU time.
@@ -26,7 +28,31 @@ var (
 	onlyH3 = []string{"Caddy"}
 )
 
-// rows are those of CPU time, in the order of the table.
+// entry is any line of the table, or several that come from one measurement.
+type entry struct {
+	id, name string
+	slow     bool // left out of a quick run unless asked for
+	measure  func(l *lab, ctx context.Context) []*report.Row
+}
+
+// entries are the table.
+func entries() []entry {
+	var list []entry
+	for _, r := range rows {
+		list = append(list, entry{r.id, r.name, false, func(l *lab, ctx context.Context) []*report.Row { return []*report.Row{l.measure(ctx, r)} }})
+	}
+	for _, r := range memoryRows {
+		list = append(list, entry{r.id, r.name, true, func(l *lab, ctx context.Context) []*report.Row { return []*report.Row{l.memory(ctx, r)} }})
+	}
+	return append(list,
+		entry{"sites-cost", "100,000 sites: look-up", true, (*lab).lookup},
+		entry{"sites", "100,000 sites: load, reload, memory", true, (*lab).sites},
+		entry{"added", "added latency at 100 requests/s", true, (*lab).added},
+		entry{"start", "start to first served request", false, (*lab).starts},
+	)
+}
+
+// rows are those of CPU time.
 var rows = []row{
 	{id: "h1-128", name: "HTTP/1.1 keep-alive, 128 B", goal: 0.85, proxies: all, plan: load.Plan{Kind: "h1", Size: 128, Conns: 64}},
 	{id: "h1-10k", name: "HTTP/1.1 keep-alive, 10 KiB", goal: 0.90, proxies: all, plan: load.Plan{Kind: "h1", Size: 10 << 10, Conns: 64}},

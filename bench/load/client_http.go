@@ -64,7 +64,7 @@ func dialHTTP(p Plan, config *tls.Config) (*httpClient, error) {
 	if config != nil {
 		conn = tls.Client(conn, config)
 	}
-	return &httpClient{conn: conn, request: p.request(), buffer: make([]byte, 64<<10)}, nil
+	return &httpClient{conn: conn, request: p.request(), buffer: make([]byte, min(64<<10, 4<<10+p.Size))}, nil
 }
 
 func (c *httpClient) Do() error {

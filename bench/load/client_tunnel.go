@@ -49,7 +49,7 @@ func dialAsk(p Plan, s *shared) (client, error) {
 		return nil, err
 	}
 	a := &ask{conn.(*net.TCPConn), p.Size}
-	if p.Rate == 0 && p.Count == 0 {
+	if p.Rate == 0 && p.Count == 0 && !p.Idle {
 		a.size = Endless
 	}
 	return a, nil

@@ -100,3 +100,13 @@ func worker(c client, count *share.Counters, n int, beat time.Duration, next tim
 	}
 	return times
 }
+
+// Once makes a single request on a connection of its own.
+func (p Plan) Once() error {
+	c, err := dialHTTP(p, nil)
+	if err != nil {
+		return err
+	}
+	defer c.conn.Close()
+	return c.Do()
+}

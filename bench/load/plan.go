@@ -41,6 +41,7 @@ type Plan struct {
 	Counters  string  // file of package share
 	Latencies string  // file of the times, written at the end if Count is set
 	Hello     string  // file of a ClientHello, for tunnels
+	Idle      bool    // one request on each connection, which then stays
 }
 
 // Run carries out a plan.
@@ -49,6 +50,9 @@ func (p Plan) Run() error {
 	count, err := share.Open(p.Counters)
 	if err != nil {
 		return err
+	}
+	if p.Idle {
+		return p.idle(count)
 	}
 	if p.Rate == 0 && p.Count == 0 {
 		switch p.Kind {

@@ -27,6 +27,7 @@ type Task struct {
 	Key     string
 	Both    string // certificate and key in one file
 	Log     string // JSON access log; empty: off
+	Include string // usher alone: a directory of more sites
 	Root    bool   // the bench runs as root
 }
 
@@ -35,7 +36,6 @@ type Proxy struct {
 	Name    string
 	Package string // of Debian; empty for usher
 	Path    string // of the binary
-	Extra   func() error
 	start   func(p *Proxy, t *Task) (machine.Command, error)
 	stop    syscall.Signal
 	version []string

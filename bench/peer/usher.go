@@ -20,13 +20,17 @@ func startUsher(p *Proxy, t *Task) (machine.Command, error) {
 	if log == "" {
 		log = "off"
 	}
+	include := ""
+	if t.Include != "" {
+		include = fmt.Sprintf("include = [%q]\n", filepath.Join(t.Include, "*.toml"))
+	}
 	t.Pass = t.TLS
-	file, err := t.write("usher.toml", fmt.Sprintf(`state_dir = %q
+	file, err := t.write("usher.toml", include+fmt.Sprintf(`state_dir = %q
 [listen]
 http = [%q]
 https = [%q]
 [admin]
-listen = "unix:%s"
+listen = %q
 [log]
 access = %q
 [sites]
@@ -36,7 +40,10 @@ access = %q
 to = "http://%s"
 certificate = { cert = %q, key = %q }
 http = "forward"
-`, filepath.Join(t.Dir, "state"), t.Plain, t.TLS, filepath.Join(t.Dir, "admin.sock"), log,
+`, filepath.Join(t.Dir, "state"), t.Plain, t.TLS, t.Admin(), log,
 		load.OnceName, t.Backend.Once, load.AskName, t.Backend.Ask, load.Name, t.Backend.HTTP, t.Cert, t.Key))
 	return machine.Command{Args: []string{p.Path, "run", "-c", file}}, err
 }
+
+// Admin is the address of usher's admin API.
+func (t *Task) Admin() string { return "unix:" + filepath.Join(t.Dir, "admin.sock") }
