@@ -190,21 +190,23 @@ func (b *member) end() {
 
 // apply makes a spec that of the machine.
 func (m *Machine) apply(s Spec) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	before := m.spec.Swap(s.withDefaults())
-	m.nudge()
-	if before.Discover != nil && s.Discover != nil && before.Discover.Equal(s.Discover) || before.Discover == nil && s.Discover == nil {
-		return
-	}
-	m.source = nil
-	if s.Discover == nil {
-		return
-	}
-	var err error
-	if m.source, err = discover.New(*s.Discover); err != nil {
+	if err := m.take(s); err != nil { // subscribers may come back to the machine
 		m.feed.Set(&names.Answer{Err: err, At: time.Now()})
 	}
+}
+
+func (m *Machine) take(s Spec) (err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.spec.Swap(s.withDefaults()).Discover
+	m.nudge()
+	if before != nil && s.Discover != nil && before.Equal(s.Discover) {
+		return nil
+	}
+	if m.source = nil; s.Discover != nil {
+		m.source, err = discover.New(*s.Discover)
+	}
+	return err
 }
 
 // unused reports whether nobody would miss the machine.

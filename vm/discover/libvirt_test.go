@@ -94,6 +94,7 @@ func until(t *testing.T, done func() bool, log fmt.Stringer) {
 // TestLibvirt asks the real daemon, with its test driver: a domain "test" that
 // runs and has an address.
 func TestLibvirt(t *testing.T) {
+	t.Parallel()
 	uri := daemon(t)
 	l := source(t, Spec{Source: "libvirt", Name: "web1", Domain: "test", URI: uri}).(*libvirt)
 	did := func(said string, err error) string {
@@ -227,7 +228,7 @@ func TestLibvirtStartsWhatIsInShutdown(t *testing.T) {
 func TestLibvirtStopWaitsForTheGuest(t *testing.T) {
 	l := virsh(t, `'domstate --domain web1') echo running;;
 		'shutdown --domain web1') echo x >>asked; echo "Domain 'web1' is being shutdown";;`)
-	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
 	defer cancel()
 	said, err := l.Stop(ctx)
 	if said != "Domain 'web1' is being shutdown" || !errors.Is(err, context.DeadlineExceeded) {

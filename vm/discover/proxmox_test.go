@@ -26,6 +26,7 @@ type cluster struct {
 	tasks  map[string]int    // by UPID: how often it is still running
 	exits  map[string]string // by what it does: another exit status than OK
 	posts  []string
+	slow   int // how often the first task is still running
 }
 
 type member struct {
@@ -37,7 +38,7 @@ type member struct {
 }
 
 func newCluster(t *testing.T) (*cluster, *httptest.Server) {
-	c := &cluster{tasks: map[string]int{}, exits: map[string]string{}}
+	c := &cluster{tasks: map[string]int{}, exits: map[string]string{}, slow: 1}
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request)) {
 		method, path, _ := strings.Cut(pattern, " ")
@@ -154,7 +155,7 @@ func (c *cluster) act(w http.ResponseWriter, r *http.Request) {
 	}
 	upid := fmt.Sprintf("UPID:%s:0000%d:01F2A3B4:5F2B7B6F:qm%s:%d:usher@pve!edge:", m.node, len(c.tasks), what, m.id)
 	if c.tasks[upid] = 0; len(c.tasks) == 1 { // the first takes its time
-		c.tasks[upid] = 1
+		c.tasks[upid] = c.slow
 	}
 	answer(w, http.StatusOK, map[string]any{"data": upid})
 }
@@ -208,6 +209,7 @@ func guests() []*member {
 }
 
 func TestProxmox(t *testing.T) {
+	t.Parallel()
 	c, server := newCluster(t)
 	c.guests = guests()
 	for _, test := range []struct {
@@ -244,6 +246,7 @@ func TestProxmox(t *testing.T) {
 }
 
 func TestProxmoxVerifiesTheCertificate(t *testing.T) {
+	t.Parallel()
 	c, server := newCluster(t)
 	c.guests = guests()
 	file := filepath.Join(t.TempDir(), "ca.pem")
@@ -264,6 +267,7 @@ func TestProxmoxVerifiesTheCertificate(t *testing.T) {
 }
 
 func TestProxmoxFollowsAMigratedGuest(t *testing.T) {
+	t.Parallel()
 	c, server := newCluster(t)
 	c.guests = guests()
 	s := source(t, Spec{Source: "proxmox", Name: "web1", URL: server.URL, Token: proxmoxToken, Insecure: true})
@@ -275,6 +279,7 @@ func TestProxmoxFollowsAMigratedGuest(t *testing.T) {
 }
 
 func TestProxmoxPower(t *testing.T) {
+	t.Parallel()
 	c, server := newCluster(t)
 	c.guests = guests()
 	power := func(name string) Power {
@@ -319,8 +324,9 @@ func TestProxmoxPower(t *testing.T) {
 }
 
 func TestProxmoxTaskIsNotWaitedForForEver(t *testing.T) {
+	t.Parallel()
 	c, server := newCluster(t)
-	c.guests = guests()
+	c.guests, c.slow = guests(), 1000
 	u, err := url.Parse(server.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -330,7 +336,7 @@ func TestProxmoxTaskIsNotWaitedForForEver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if _, err := p.task(ctx, g, "start", nil); err == nil || !strings.Contains(err.Error(), "is not done yet") {
 		t.Error(err)
