@@ -45,7 +45,7 @@ func speaksHTTP2(c *config.Site, scheme config.Scheme) bool {
 }
 
 // address is one backend; its own limit comes before that of its site, and that
-// before its VM's.
+// of its VM counts for all sites together.
 func (b *builder) address(a config.Backend, siteLimit int) upstream.Address {
 	out := upstream.Address{
 		Host: a.Host, Port: a.Port, Unix: a.Unix, SRV: a.SRV,
@@ -59,7 +59,7 @@ func (b *builder) address(a config.Backend, siteLimit int) upstream.Address {
 	}
 	v := b.conf.VMs[a.VM]
 	out.VM = b.machine(a.VM)
-	out.MaxConns = cmp.Or(out.MaxConns, v.MaxConns)
+	out.VMConns = v.MaxConns
 	if v.Discover != nil {
 		out.Host = ""
 	}

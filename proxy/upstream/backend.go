@@ -23,6 +23,7 @@ type Backend struct {
 	weight   float64        // 0: no new work
 	backup   bool
 	most     int64          // exchanges and tunnels; 0: no limit
+	gate     *gate          // the limit of its address for all pools; nil: none
 	health   *health.Target // nil: not checked
 	limit    *limit         // nil: none is sought
 	cookie   *cookie        // nil without stickiness
@@ -34,10 +35,10 @@ type Backend struct {
 	stats  atomic.Pointer[stats] // nil before the first exchange
 
 	mu      sync.Mutex
-	retired bool    // nothing is kept any more
-	sick    bool    // its machine was told that checks fail
-	idle    []*conn // the last one used is the last
-	waiting []*conn // for a response head, and may be tried elsewhere
+	retired bool         // nothing is kept any more
+	told    health.State // what its machine was told
+	idle    []*conn      // the last one used is the last
+	waiting []*conn      // for a response head, and may be tried elsewhere
 
 	shared *shared // instead of idle, with HTTP/2; else nil
 }
@@ -45,7 +46,7 @@ type Backend struct {
 // newBackend makes the backend of an endpoint and has it checked. late says
 // that others have been working already.
 func (p *Pool) newBackend(s *source, e names.Endpoint, late bool) *Backend {
-	a := &s.address
+	a := s.address
 	b := &Backend{
 		pool: p, source: s, endpoint: e, text: s.text, network: "tcp", machine: a.machine(),
 		weight: float64(max(a.Weight, 0)), backup: a.Backup || e.Backup, most: int64(max(a.MaxConns, 0)),
@@ -78,6 +79,9 @@ func (p *Pool) newBackend(s *source, e names.Endpoint, late bool) *Backend {
 	if p.spec.Sticky != nil {
 		b.cookie = newCookie(p.spec.Sticky, b.text)
 	}
+	if a.VMConns > 0 {
+		b.gate = p.network.join(b, a.VMConns)
+	}
 	if late {
 		b.risen.Store(time.Now().UnixNano())
 	}
@@ -107,6 +111,10 @@ func (b *Backend) enter() bool {
 		b.active.Add(-1)
 		return false
 	}
+	if b.gate != nil && !b.gate.enter() {
+		b.active.Add(-1)
+		return false
+	}
 	if b.machine != nil {
 		b.machine.Begin()
 	}
@@ -122,6 +130,9 @@ func (b *Backend) leave() {
 	if q := b.pool.queue; q != nil {
 		q.room(b)
 	}
+	if b.gate != nil {
+		b.gate.leave()
+	}
 }
 
 // close gives up what a backend holds that is no part of its pool any more.
@@ -129,6 +140,9 @@ func (b *Backend) leave() {
 func (b *Backend) close() {
 	b.retire()
 	b.unwatch()
+	if b.gate != nil {
+		b.pool.network.part(b)
+	}
 	if b.shared != nil {
 		b.shared.retire()
 	}

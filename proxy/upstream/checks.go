@@ -7,41 +7,42 @@ import (
 	"usher/proxy/upstream/health"
 )
 
-// check has the backend checked, if the pool wants that.
+// check has the backend checked, if its address wants that.
 func (b *Backend) check() {
-	n := b.pool.network
-	if b.source.address.Health == nil || n.Checker == nil {
+	n, want := b.pool.network, b.source.address.Health
+	if want == nil || n.Checker == nil {
 		return
 	}
-	b.health = n.Checker.Watch(*b.source.address.Health, b.text, b.turned)
-	if b.health.State() == health.Unhealthy {
-		b.sicken(b.health.Status().Since)
-		if b.health.State() != health.Unhealthy { // and turned was told before
-			b.heal()
+	b.health = n.Checker.Watch(*want, b.text, b.turned)
+	for s := b.health.Status(); ; { // turned may have been told meanwhile
+		b.tell(s.State, s.Since)
+		again := b.health.Status()
+		if again.State == s.State {
+			return
 		}
+		s = again
 	}
 }
 
 // unwatch ends the checks for this pool, which has retired the backend.
 func (b *Backend) unwatch() {
-	if b.health == nil {
-		return
+	if b.health != nil {
+		b.health.Close()
 	}
-	b.health.Close()
-	b.heal()
+	b.tell(health.Unknown, time.Time{})
 }
 
 // turned is told of a change of health. Requests that wait for the answer of a
 // backend that turned unhealthy are tried elsewhere: where its link was cut, no
 // error ever comes. One that recovered is trusted again, however it failed.
 func (b *Backend) turned(to health.State) {
+	was := b.tell(to, time.Now())
 	switch to {
 	case health.Unhealthy:
-		b.sicken(time.Now())
 		b.dropIdle()
 		b.abortWaiting()
 	case health.Healthy:
-		if b.heal() {
+		if was == health.Unhealthy {
 			b.risen.Store(time.Now().UnixNano())
 		}
 		b.trust.restore()
@@ -52,32 +53,19 @@ func (b *Backend) turned(to health.State) {
 	b.pool.changed()
 }
 
-// sicken notes that checks fail since a time.
-func (b *Backend) sicken(since time.Time) {
+// tell tells the machine what the checks say since a time, and returns what
+// they said before.
+func (b *Backend) tell(to health.State, since time.Time) (was health.State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.retired && !b.sick {
-		b.sick = true
-		b.pool.network.sicken(b, since)
+	if b.retired {
+		to = health.Unknown
 	}
-}
-
-// heal takes that back, and reports whether there was something to take back.
-func (b *Backend) heal() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.sick {
-		return false
+	was, b.told = b.told, to
+	if b.machine != nil && was != to {
+		b.pool.network.tell(place{b.machine, b.text}, was, to, since)
 	}
-	b.sick = false
-	b.pool.network.heal(b)
-	return true
-}
-
-// unwellKey is one address of a machine.
-type unwellKey struct {
-	machine machine
-	address string
+	return was
 }
 
 // network is how pools reach their backends, and what several of them know
@@ -85,34 +73,51 @@ type unwellKey struct {
 // whole generation from being collected.
 type network struct {
 	Dialer
-	mu     sync.Mutex
-	unwell map[unwellKey]int // mu; how many backends are unhealthy there
+	mu    sync.Mutex
+	said  map[place]*said // mu
+	gates map[place]*gate // mu
 }
 
-// sicken tells the machine of a backend that its checks fail, once for all
-// pools that find so.
-func (n *network) sicken(b *Backend, since time.Time) {
-	if b.machine == nil {
-		return
-	}
+// place is one address, on a machine if that is known.
+type place struct {
+	machine machine
+	address string
+}
+
+// said is how many backends at a place are in which state.
+type said struct{ healthy, unhealthy int }
+
+// tell has the machine hear once of what the backends of several pools find.
+func (n *network) tell(at place, was, to health.State, since time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	k := unwellKey{b.machine, b.text}
-	if n.unwell[k]++; n.unwell[k] == 1 {
-		b.machine.Unhealthy(b.text, since)
+	s := n.said[at]
+	if s == nil {
+		s = &said{}
+		n.said[at] = s
+	}
+	before := *s
+	s.count(to, 1)
+	s.count(was, -1)
+	if (before.unhealthy > 0) != (s.unhealthy > 0) {
+		if s.unhealthy == 0 {
+			since = time.Time{}
+		}
+		at.machine.Unhealthy(at.address, since)
+	}
+	if (before.healthy > 0) != (s.healthy > 0) {
+		at.machine.Healthy(at.address, s.healthy > 0)
+	}
+	if *s == (said{}) {
+		delete(n.said, at)
 	}
 }
 
-// heal takes that back when the last of them finds otherwise.
-func (n *network) heal(b *Backend) {
-	if b.machine == nil {
-		return
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	k := unwellKey{b.machine, b.text}
-	if n.unwell[k]--; n.unwell[k] == 0 {
-		delete(n.unwell, k)
-		b.machine.Unhealthy(b.text, time.Time{})
+func (s *said) count(state health.State, n int) {
+	switch state {
+	case health.Healthy:
+		s.healthy += n
+	case health.Unhealthy:
+		s.unhealthy += n
 	}
 }

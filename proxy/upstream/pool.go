@@ -47,8 +47,8 @@ func newPool(n *network, key string, spec Spec) (*Pool, error) {
 	// A feed that changes meanwhile waits for the first roster.
 	p.mu.Lock()
 	p.sources = make([]*source, 0, len(spec.Addresses))
-	for _, a := range spec.Addresses {
-		p.sources = append(p.sources, p.watch(a))
+	for i := range p.spec.Addresses {
+		p.sources = append(p.sources, p.watch(&p.spec.Addresses[i]))
 	}
 	p.mu.Unlock()
 	p.rebuild()

@@ -20,6 +20,7 @@ type queue struct {
 	waiting atomic.Int32
 	mu      sync.Mutex
 	list    []*waiter // mu
+	gates   []*gate   // mu; that know of the waiting
 }
 
 // waiter is one request.
@@ -28,14 +29,8 @@ type waiter struct {
 	got  chan *Backend // room for one, entered
 }
 
-const queueDefault = 1024
-
 func newQueue(p *Pool) *queue {
-	q := &queue{pool: p, size: p.spec.Queue, timeout: p.spec.QueueTimeout}
-	if q.size <= 0 {
-		q.size = queueDefault
-	}
-	return q
+	return &queue{pool: p, size: p.spec.Queue, timeout: p.spec.QueueTimeout}
 }
 
 var (
@@ -129,6 +124,9 @@ func (q *queue) join(w *wish) (*waiter, *message.Error) {
 	me.wish.tried = slices.Clone(w.tried)
 	q.list = append(q.list, me)
 	q.waiting.Add(1)
+	if len(q.list) == 1 {
+		q.await()
+	}
 	// Whoever leaves from now on sees that somebody waits; who left before
 	// made room.
 	if len(q.list) == 1 || w.sticky != nil {
@@ -151,8 +149,33 @@ func (q *queue) try(i int) bool {
 
 func (q *queue) serve(i int, b *Backend) {
 	q.list[i].got <- b
+	q.remove(i)
+}
+
+// remove takes a waiter out. mu is held.
+func (q *queue) remove(i int) {
 	q.list = slices.Delete(q.list, i, i+1)
 	q.waiting.Add(-1)
+	if len(q.list) == 0 {
+		q.unawait()
+	}
+}
+
+// await tells the gates of the backends that somebody waits. mu is held.
+func (q *queue) await() {
+	for _, b := range q.pool.Backends() {
+		if b.gate != nil {
+			b.gate.awaited.Add(1)
+			q.gates = append(q.gates, b.gate)
+		}
+	}
+}
+
+func (q *queue) unawait() {
+	for _, g := range q.gates {
+		g.awaited.Add(-1)
+	}
+	q.gates = q.gates[:0]
 }
 
 // quit takes a waiter out. It returns the backend that the waiter was given
@@ -161,17 +184,17 @@ func (q *queue) quit(me *waiter) *Backend {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if i := slices.Index(q.list, me); i >= 0 {
-		q.list = slices.Delete(q.list, i, i+1)
-		q.waiting.Add(-1)
+		q.remove(i)
 		return nil
 	}
 	return <-me.got
 }
 
-// room is told that somebody has left a backend.
-func (q *queue) room(b *Backend) {
+// room is told that somebody has left a backend, and reports whether another
+// one took the place.
+func (q *queue) room(b *Backend) bool {
 	if q.waiting.Load() == 0 {
-		return
+		return false
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -185,11 +208,13 @@ func (q *queue) room(b *Backend) {
 		if t := b.tier(&me.wish); t < 0 || t >= 2 && q.pool.hasOther(b, now) || t < 2 && !b.trust.claim(now) {
 			continue
 		}
-		if b.enter() {
-			q.serve(i, b)
+		if !b.enter() {
+			return false
 		}
-		return
+		q.serve(i, b)
+		return true
 	}
+	return false
 }
 
 // look serves whoever can be served: the backends are others than before, or
@@ -200,6 +225,10 @@ func (q *queue) look() {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if len(q.list) > 0 {
+		q.unawait()
+		q.await()
+	}
 	for i := 0; i < len(q.list); {
 		if !q.try(i) {
 			i++

@@ -152,6 +152,7 @@ func TestQueueSeesNewBackends(t *testing.T) {
 	dns := &book{}
 	dns.set("vm.test", at("192.0.2.1"))
 	s := spec(Address{Host: "vm.test", Port: 80, MaxConns: 1})
+	s.Queue = 10
 	p := pool(t, s, Dialer{Names: dns})
 	p.assign(context.Background(), nil, asks(nil))
 	got := make(chan *Backend, 1)
@@ -177,6 +178,72 @@ func TestShedding(t *testing.T) {
 		}
 	}
 	if _, err := p.assign(context.Background(), nil, asks(nil)); err == nil || err.Err != errShed || err.Status != 503 || err.RetryAfter == 0 {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestPoolsShareTheLimitOfAVM, and those that wait take turns.
+func TestPoolsShareTheLimitOfAVM(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set := NewSet(Dialer{})
+		var pools []*Pool
+		for i := range 2 {
+			s := some(1)
+			s.Addresses[0].VMConns, s.Queue, s.Hold = 2, 10, time.Duration(i)
+			p, err := set.Plan().Pool(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pools = append(pools, p)
+		}
+		for _, p := range pools {
+			if _, err := p.assign(t.Context(), nil, asks(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		served := make(chan int, 6)
+		for n := range 6 {
+			go func() {
+				b, err := pools[n%2].assign(t.Context(), nil, asks(nil))
+				if err != nil {
+					t.Error(err)
+				}
+				served <- n % 2
+				time.Sleep(time.Second)
+				b.leave()
+			}()
+			synctest.Wait()
+		}
+		if len(served) != 0 || pools[0].Waiting() != 3 || pools[1].Waiting() != 3 {
+			t.Fatalf("%d and %d wait", pools[0].Waiting(), pools[1].Waiting())
+		}
+		pools[0].Backends()[0].leave() // from now on one at a time
+		count := [2]int{}
+		for n := range 6 {
+			count[<-served]++
+			if n == 3 && (count[0] == 0 || count[1] == 0) {
+				t.Errorf("the first four were %v of each pool", count)
+			}
+		}
+		time.Sleep(time.Minute)
+		g := pools[0].Backends()[0].gate
+		if g != pools[1].Backends()[0].gate || g.active.Load() != 1 || g.awaited.Load() != 0 {
+			t.Errorf("%d active, %d queues wait", g.active.Load(), g.awaited.Load())
+		}
+		for _, p := range pools {
+			p.Retire()
+		}
+		if len(set.network.gates) != 0 {
+			t.Error("a gate is left")
+		}
+	})
+}
+
+// TestNoQueue refuses at once what is beyond the limit.
+func TestNoQueue(t *testing.T) {
+	p := limited(t, 1, 0)
+	p.assign(t.Context(), nil, asks(nil))
+	if _, err := p.assign(t.Context(), nil, asks(nil)); err == nil || err.Err != errQueueFull {
 		t.Errorf("got %v", err)
 	}
 }

@@ -44,7 +44,7 @@ func NewSet(d Dialer) *Set {
 	if d.DialFrom == nil {
 		d.DialFrom = socket.DialTransparent
 	}
-	return &Set{pools: map[string]*Pool{}, network: &network{Dialer: d, unwell: map[unwellKey]int{}}}
+	return &Set{pools: map[string]*Pool{}, network: &network{Dialer: d, said: map[place]*said{}, gates: map[place]*gate{}}}
 }
 
 // Plan collects the pools of the next generation. It changes nothing of the

@@ -11,7 +11,7 @@ import (
 // source is one Address of a pool and the backends that it stands for now: one
 // for an IP address or a Unix socket, any number for a name.
 type source struct {
-	address Address
+	address *Address // of the Spec
 	text    string
 	feed    *names.Feed // nil: the address says it all
 	now     []*Backend  // Pool.mu
@@ -21,7 +21,7 @@ type source struct {
 type roster struct{ backends []*Backend }
 
 // watch makes the source of an address and, for a name, subscribes to it.
-func (p *Pool) watch(a Address) *source {
+func (p *Pool) watch(a *Address) *source {
 	s := &source{address: a, text: a.String()}
 	if _, err := netip.ParseAddr(a.Host); a.Unix != "" || err == nil && !a.SRV {
 		return s
@@ -32,7 +32,7 @@ func (p *Pool) watch(a Address) *source {
 }
 
 // feed is where the addresses of a name or of a discovered VM come from.
-func (p *Pool) feed(a Address) *names.Feed {
+func (p *Pool) feed(a *Address) *names.Feed {
 	if a.Host == "" && a.VM != nil {
 		if f := a.VM.Feed(); f != nil {
 			return f

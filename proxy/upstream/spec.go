@@ -27,6 +27,7 @@ type Address struct {
 	Weight   int  // share of the work; 0 is 1, negative is no new work
 	Backup   bool // takes work only while no other one can
 	MaxConns int  // exchanges and tunnels at once; 0 is no limit
+	VMConns  int  // likewise, of all pools together at this address
 
 	Health *health.Check // nil: it is not checked
 }
@@ -62,7 +63,7 @@ type Spec struct {
 	Balance      Balance
 	Sticky       *Sticky       // nil: visitors are not kept on a backend
 	SlowStart    time.Duration // in which a backend that comes back gets its share
-	Queue        int           // requests that wait for backends at their MaxConns
+	Queue        int           // requests that wait for backends at their limits; 0: none does
 	QueueTimeout time.Duration
 	Adaptive     bool // a limit found from the latency, beyond which requests are shed
 	NoEjection   bool // failures of requests keep no backend out
@@ -110,7 +111,7 @@ func (s *Spec) key() string {
 	for _, a := range s.Addresses {
 		b.WriteString(a.String())
 		if a != (Address{Host: a.Host, Port: a.Port, Unix: a.Unix}) {
-			fmt.Fprintf(&b, " %d %t %d %t", a.Weight, a.Backup, a.MaxConns, a.SRV)
+			fmt.Fprintf(&b, " %d %t %d %d %t", a.Weight, a.Backup, a.MaxConns, a.VMConns, a.SRV)
 			if a.VM != nil {
 				fmt.Fprintf(&b, " %q %t", a.VM.Name, a.Host == "")
 			}
@@ -143,7 +144,7 @@ func (s *Spec) perClient() bool { return s.ProxyProtocol != "" || s.Transparent 
 // limited reports whether some backend has a limit that requests wait for.
 func (s *Spec) limited() bool {
 	for i := range s.Addresses {
-		if s.Addresses[i].MaxConns > 0 {
+		if s.Addresses[i].MaxConns > 0 || s.Addresses[i].VMConns > 0 {
 			return true
 		}
 	}

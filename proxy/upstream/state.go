@@ -50,6 +50,9 @@ func (b *Backend) State() State {
 	if b.health != nil {
 		s.Checks = b.health.Status()
 	}
+	if g := b.gate; g != nil && (s.Limit == 0 || g.most.Load() < s.Limit) {
+		s.Limit = g.most.Load()
+	}
 	if b.limit != nil && (s.Limit == 0 || b.limit.now() < s.Limit) {
 		s.Limit = b.limit.now()
 	}

@@ -16,6 +16,7 @@ type machine interface {
 	Start() (until time.Time, err error)
 	Reached()
 	Unhealthy(address string, since time.Time)
+	Healthy(address string, yes bool)
 }
 
 // machine is the VM of an address, nil when it has no name.

@@ -27,6 +27,7 @@ type sleeper struct {
 	busy    int
 	reached int
 	unwell  map[string]bool
+	well    map[string]bool
 	drained atomic.Bool
 }
 
@@ -44,6 +45,17 @@ func (s *sleeper) Unhealthy(address string, since time.Time) {
 	}
 	if s.unwell[address] = !since.IsZero(); since.IsZero() {
 		delete(s.unwell, address)
+	}
+}
+
+func (s *sleeper) Healthy(address string, yes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.well == nil {
+		s.well = map[string]bool{}
+	}
+	if s.well[address] = yes; !yes {
+		delete(s.well, address)
 	}
 }
 
@@ -234,16 +246,18 @@ func TestAMachineHearsOnceOfItsHealth(t *testing.T) {
 		t.Errorf("unwell at %v", vm.unwell)
 	}
 	one.Retire()
-	a.heal() // as without checks nobody does
-	if len(vm.unwell) != 1 {
+	if len(vm.unwell) != 1 || len(vm.well) != 0 {
 		t.Errorf("one pool less: unwell at %v", vm.unwell)
 	}
 	a.turned(2) // comes late
 	b.turned(1)
-	if len(vm.unwell) != 0 || vm.reached != 1 {
-		t.Errorf("unwell at %v, reached %d times", vm.unwell, vm.reached)
+	if len(vm.unwell) != 0 || len(vm.well) != 1 || vm.reached != 1 {
+		t.Errorf("unwell at %v, well at %v, reached %d times", vm.unwell, vm.well, vm.reached)
 	}
 	two.Retire()
+	if len(vm.unwell)+len(vm.well)+len(set.network.said) != 0 {
+		t.Errorf("nobody checks it: unwell at %v, well at %v", vm.unwell, vm.well)
+	}
 }
 
 // TestSticky keeps visitors by their cookie, gives those without one a cookie,
