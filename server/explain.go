@@ -63,6 +63,9 @@ func Explain(file string, r ExplainRequest) (*Explanation, error) {
 	if err := e.parse(r.URL); err != nil {
 		return nil, err
 	}
+	if e.raw() {
+		return &e.Explanation, e.forward()
+	}
 	field, err := hostField(r.Header)
 	if err != nil {
 		return nil, err
@@ -101,14 +104,20 @@ func (e *explainer) parse(text string) (err error) {
 	if e.url, err = url.Parse(text); err != nil {
 		return fmt.Errorf("the URL %q cannot be parsed: %w", text, err)
 	}
-	if e.url.Scheme != "http" && e.url.Scheme != "https" || e.url.Host == "" {
-		return fmt.Errorf("the URL %q is not of the form http[s]://HOST/PATH", text)
+	if e.url.Scheme != "http" && e.url.Scheme != "https" && !e.raw() || e.url.Host == "" {
+		return fmt.Errorf("the URL %q is not of the form http[s]://HOST/PATH, tcp://HOST:PORT or udp://HOST:PORT", text)
+	}
+	if e.raw() && e.url.Hostname() == "" {
+		return nil
 	}
 	e.tls = e.url.Scheme == "https"
 	key, err := router.Canonical(nil, []byte(e.url.Host))
 	e.host = string(key)
 	return err
 }
+
+// raw reports whether the URL is that of a raw port.
+func (e *explainer) raw() bool { return e.url.Scheme == "tcp" || e.url.Scheme == "udp" }
 
 func (e *explainer) client(from string) (netip.Addr, error) {
 	if from == "" {
@@ -212,6 +221,9 @@ func (e *explainer) serve() {
 	switch {
 	case e.tls && e.site.Passthrough():
 		e.say("backend", "%s, every byte", join(e.site.To))
+		if e.site.Transparent {
+			e.transparent(e.site.To)
+		}
 	case strings.HasPrefix(e.url.EscapedPath(), challengePath):
 		e.challenge()
 	case e.site.Certificate == config.CertACME && strings.HasPrefix(string(router.Normalize(nil, path)), challengePath):
@@ -339,6 +351,9 @@ func (e *explainer) route() {
 		e.say("answer", "usher itself shows the request as a VM would see it")
 	default:
 		e.say("backend", "%s", join(p.To))
+		if e.site.Transparent {
+			e.transparent(p.To)
+		}
 	}
 }
 

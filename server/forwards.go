@@ -3,7 +3,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -14,7 +13,6 @@ import (
 	"usher/config"
 	"usher/proxy"
 	"usher/proxy/datagram"
-	"usher/proxy/socket"
 	"usher/proxy/upstream"
 	"usher/router"
 	"usher/server/admin"
@@ -210,18 +208,6 @@ func (b *builder) forwardPool(c *config.Forward, host string, to []config.Backen
 	}
 	pool, _ := b.plan.Pool(spec) // likewise
 	return pool
-}
-
-// transparencyFault says what is missing for the client's own address.
-func transparencyFault(wanted bool, at config.Position) error {
-	if !wanted {
-		return nil
-	}
-	if err := socket.TransparentPossible(); err != nil {
-		return fmt.Errorf("%s:%d:%d: transparent = true cannot be used: %w; give it to the process (systemd: CAP_NET_RAW in AmbientCapabilities= and CapabilityBoundingSet=; "+
-			"container: --cap-add NET_RAW and as root, or setcap cap_net_bind_service,cap_net_raw+ep on the binary), then restart usher", at.File, at.Line, at.Column, err)
-	}
-	return nil
 }
 
 // compareForwards adds the raw ports that came, went or changed to a result.

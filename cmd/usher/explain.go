@@ -18,7 +18,8 @@ func explainCommand() *cobra.Command {
 		Short: "Say what a request would meet, and why",
 		Long: `Say which listener, site, mode, certificate, policies and backend a request for
 URL would meet under the configuration, and why, and whether ACME would work for
-its name. Nothing is sent and no running process is asked.`,
+its name. The URL of a raw port ([[forward]]) is tcp://HOST:PORT or
+udp://HOST:PORT. Nothing is sent and no running process is asked.`,
 		Example: "  usher explain https://blog.example.com/feed --from 192.0.2.7 -H 'Cookie: a=b'",
 		Args:    exactly("URL"),
 	}
