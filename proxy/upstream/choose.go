@@ -33,13 +33,18 @@ func (b *Backend) poor(now int64, mayProbe bool) bool {
 
 // tier is how late the backend comes in the choice; negative: not at all.
 // Those that are unhealthy or ejected come last, but they come: better try
-// than refuse.
+// than refuse. Of them, one whose latest attempt worked comes first: checks may
+// not have found yet that it is back.
 func (b *Backend) tier(w *wish) int {
 	if !b.usable() || slices.Contains(w.tried, b) {
 		return -1
 	}
 	n := 0
-	if b.poor(w.now, w.again) {
+	switch {
+	case !b.poor(w.now, w.again):
+	case b.unresolved() || b.trust.failing.Load():
+		n = 4
+	default:
 		n = 2
 	}
 	if b.backup {
@@ -48,7 +53,7 @@ func (b *Backend) tier(w *wish) int {
 	return n
 }
 
-const tiers = 4
+const tiers = 6
 
 // choose enters a backend for a request. It does not wait.
 func (p *Pool) choose(w *wish) (*Backend, lack) {
