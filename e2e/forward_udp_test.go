@@ -283,3 +283,31 @@ func TestForwardUDPStops(t *testing.T) {
 	}
 	u.Line(t, "the session", func(l rig.Line) bool { return l.Text("site") == "udp://"+at })
 }
+
+// TestForwardUDPVMAway: a VM that is switched off sends no ICMP message. That
+// nobody has its address is noticed all the same, and its clients go to the
+// other one.
+func TestForwardUDPVMAway(t *testing.T) {
+	t.Parallel()
+	n := rig.NewNetwork(t, "client", "edge", "vm")
+	var clients []string
+	for i := range 8 {
+		clients = append(clients, fmt.Sprintf("198.51.100.%d/24", 10+i))
+	}
+	n.Link("client", clients, "edge", []string{"198.51.100.1/24"})
+	n.Link("edge", []string{"10.9.0.1/24"}, "vm", []string{"10.9.0.11/24"})
+	n.Within("vm", func() { newUDPVM(t, "here", "10.9.0.11:53") })
+	u := builds.Prepare(t, rig.Config{})
+	u.Write(t, ports(t, udpForward(":53", "", "10.9.0.11:53", "10.9.0.99:53")))
+	runAtEdge(t, n, u)
+	for _, ip := range clients {
+		var c udp
+		n.Within("client", func() { c = udpClient(t, strings.TrimSuffix(ip, "/24"), "198.51.100.1:53") })
+		if got := c.ask("hi"); got != "here hi" {
+			t.Errorf("%s: %q", ip, got)
+		}
+	}
+	u.Line(t, "a session with nobody", func(l rig.Line) bool {
+		return l.Text("backend") == "10.9.0.99:53" && l.Text("closed_by") == "vm" && strings.Contains(l.Text("reason"), "no route to host")
+	})
+}

@@ -31,9 +31,9 @@ func edgeRules() []string {
 		"nft add chain inet usher transparent '{ type filter hook prerouting priority mangle; }'",
 		"nft flush chain inet usher transparent",
 		"nft add rule inet usher transparent meta l4proto '{ tcp, udp }' socket transparent 1 meta mark set 117",
-		"ip rule del fwmark 117 lookup 117 2>/dev/null; ip rule add fwmark 117 lookup 117",
+		"ip rule list fwmark 117 | grep -q . || ip rule add fwmark 117 lookup 117",
 		"ip route replace local default dev lo table 117",
-		"ip -6 rule del fwmark 117 lookup 117 2>/dev/null; ip -6 rule add fwmark 117 lookup 117",
+		"ip -6 rule list fwmark 117 | grep -q . || ip -6 rule add fwmark 117 lookup 117",
 		"ip -6 route replace local default dev lo table 117",
 	}
 }
