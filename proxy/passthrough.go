@@ -26,7 +26,9 @@ func (p *Proxy) passthrough(ctx context.Context, s *socket.Socket, client *messa
 	}
 	lease, err := site.Pool.Dial(ctx, client, want, s)
 	if err != nil {
-		site.Counters.Failed(faultOf(err))
+		if e, ok := err.(*message.Error); !ok || e.Side == message.VMSide {
+			site.Counters.Failed(faultOf(err))
+		}
 		p.alert(s, client, hello.InternalError, telemetry.BackendDown, err.Error())
 		return false
 	}

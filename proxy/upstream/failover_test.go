@@ -302,7 +302,7 @@ func TestSlowBodiesStream(t *testing.T) {
 }
 
 // TestAKilledVMCostsNothing kills one of two VMs under load and starts it
-// again, five times.
+// again, three times.
 func TestAKilledVMCostsNothing(t *testing.T) {
 	stays := newVM(t, "127.0.0.1:0", serve)
 	dies := newVM(t, "127.0.0.1:0", serve)
@@ -323,7 +323,7 @@ func TestAKilledVMCostsNothing(t *testing.T) {
 	}
 	address := dies.l.Addr().String()
 	b := p.Backends()[1]
-	for range 5 {
+	for range 3 {
 		n := asked.Load()
 		waitFor(t, func() bool { return asked.Load() > n+500 })
 		dies.kill()

@@ -12,6 +12,7 @@ import (
 const (
 	firstPause = 20 * time.Millisecond
 	lastPause  = 250 * time.Millisecond
+	heldAgain  = 5 * time.Second // when to ask a VM again that did not come back in time
 )
 
 // watcher tells when a client leaves; see message.Stream.
@@ -63,7 +64,7 @@ func (e *effort) persist(ctx context.Context, f *failure) (*Lease, error) {
 		if h.over() {
 			return nil, h.verdict(ctx, e, f.err)
 		}
-		e.wish.now, e.wish.again = time.Now().UnixNano(), true
+		e.wish.now = time.Now().UnixNano()
 		if p.left(&e.wish) {
 			if !h.begun && !f.idle && !p.budget.spend(time.Now()) {
 				return nil, exhausted(f.err)
@@ -186,11 +187,17 @@ func (h *holder) verdict(ctx context.Context, e *effort, last error) error {
 	case h.gone || ctx.Err() != nil:
 		return clientGone()
 	case h.waking && e.browser:
-		return &message.Error{Side: message.VMSide, Status: 503, RetryAfter: 2 * time.Second, Starting: true, Err: errWaking}
+		return &message.Error{Side: message.VMSide, Status: 503, Replay: true, RetryAfter: 2 * time.Second, Starting: true, Err: errWaking}
 	case h.waking:
-		return &message.Error{Side: message.VMSide, Status: 503, RetryAfter: 10 * time.Second, Err: errAwaited}
+		return &message.Error{Side: message.VMSide, Status: 503, Replay: true, RetryAfter: 10 * time.Second, Err: errAwaited}
 	case h.asleep != nil:
-		return &message.Error{Side: message.VMSide, Status: 503, RetryAfter: 30 * time.Second, Err: fmt.Errorf("start the VM: %w", h.asleep)}
+		return &message.Error{Side: message.VMSide, Status: 503, Replay: true, RetryAfter: 30 * time.Second, Err: fmt.Errorf("start the VM: %w", h.asleep)}
 	}
-	return last
+	var m *message.Error
+	if !errors.As(last, &m) || m.RetryAfter != 0 {
+		return last
+	}
+	later := *m
+	later.RetryAfter = heldAgain
+	return &later
 }

@@ -109,6 +109,10 @@ func TestHoldEnds(t *testing.T) {
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("%v does not say why", err)
 	}
+	var e *message.Error
+	if errors.As(err, &e) && e.RetryAfter != heldAgain {
+		t.Errorf("come again after %v", e.RetryAfter)
+	}
 	if took := time.Since(start); took < 250*time.Millisecond || took > 4*time.Second {
 		t.Errorf("took %v", took)
 	}
