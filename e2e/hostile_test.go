@@ -70,22 +70,26 @@ func suffer(t *testing.T, u *rig.Usher, n int, v vector) {
 		c.Send(fmt.Sprintf("%s /bad/%d?%s HTTP/1.1\r\nHost: aaaa.test\r\nContent-Length: 0\r\n\r\n", method, n, mark))
 		c.SetReadDeadline(time.Now().Add(peer.Patience))
 		p, err := strict.ReadResponse(c.R, method)
+		want := v.status()
+		if method == "GET" && strings.Contains(v.word, "small") {
+			want = "502"
+		}
 		switch {
 		case isTimeout(err):
 			t.Errorf("%s: nothing for %v: %+v", method, peer.Patience, p)
 		case p == nil:
-			if v.status() != "" {
-				t.Errorf("%s: no answer at all (%v), want %s", method, err, v.status())
+			if want != "" {
+				t.Errorf("%s: no answer at all (%v), want %s", method, err, want)
 			}
-		case v.status() == "broken":
+		case want == "broken":
 			if err == nil && !p.ToClose || p.Status != 200 {
 				t.Errorf("%s: %d with %.100q and %v, want a broken 200", method, p.Status, p.Body, err)
 			}
 			if p.ToClose && !peer.IsReset(err) {
 				t.Errorf("%s: a body that ends with the connection ended in order: %.100q", method, p.Body)
 			}
-		case v.status() != "" && fmt.Sprint(p.Status) != v.status() || p.Status != 502 && p.Status != 504 && err == nil && v.status() == "":
-			t.Errorf("%s: %d %.100q, want %s", method, p.Status, p.Body, v.status())
+		case want != "" && fmt.Sprint(p.Status) != want || p.Status != 502 && p.Status != 504 && err == nil && want == "":
+			t.Errorf("%s: %d %.100q, want %s", method, p.Status, p.Body, want)
 		}
 		if p != nil && strings.Contains(string(p.Body), "other") {
 			t.Errorf("%s: got bytes of another answer: %.100q", method, p.Body)
