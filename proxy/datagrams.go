@@ -32,7 +32,9 @@ func (d datagrams) Open(ctx context.Context, s *datagram.Session) (datagram.Targ
 	lease, err := f.Rest.Pool.Assign(ctx, at.Addr())
 	if err != nil {
 		if ctx.Err() == nil {
-			f.Counters.Failed(faultOf(err))
+			if vmFailed(err) {
+				f.Counters.Failed(faultOf(err))
+			}
 			p.refusedBy(telemetry.UDP, &message.Client{Addr: at}, telemetry.BackendDown, err.Error())
 		}
 		return datagram.Target{}, err

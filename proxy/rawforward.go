@@ -168,11 +168,20 @@ func (w *forwarding) refuse(a hello.Alert, cause telemetry.Cause, detail string)
 func (w *forwarding) dial(ctx context.Context, r *ForwardRoute) *upstream.Lease {
 	lease, err := r.Pool.Dial(ctx, w.client, 0, w.socket)
 	if err != nil {
-		w.forward.Counters.Failed(faultOf(err))
+		if vmFailed(err) {
+			w.forward.Counters.Failed(faultOf(err))
+		}
 		w.refuse(hello.InternalError, telemetry.BackendDown, err.Error())
 		return nil
 	}
 	return lease
+}
+
+// vmFailed reports an error that is the VM's: not that the client has left, or
+// that usher does not want to.
+func vmFailed(err error) bool {
+	var e *message.Error
+	return !errors.As(err, &e) || e.Side == message.VMSide
 }
 
 // raw relays every byte, a ClientHello that was read included.
