@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"reflect"
@@ -36,6 +37,8 @@ type world struct {
 	plan     *upstream.Plan   // until it is published
 	dropped  []*upstream.Pool // of the generation before, to be retired
 
+	addressed map[string]bool // addresses that are VMs by themselves
+
 	added, changed []string // hosts, against the generation before
 }
 
@@ -60,7 +63,8 @@ type builder struct {
 	metrics *telemetry.Metrics
 	port    uint16 // what redirects name
 
-	machine   func(name string) *vm.Machine
+	fleet     *vm.Fleet
+	addressed map[string]bool // addresses that are VMs by themselves
 	movedVMs  map[string]bool // by name, against old
 	stickyKey []byte
 }
@@ -68,7 +72,7 @@ type builder struct {
 // build translates a whole configuration. It cannot fail: a site that cannot
 // be built is quarantined.
 func (b *builder) build() *world {
-	w := &world{config: b.conf, sites: make(map[string]*built, len(b.conf.Sites)), wants: make([]certs.Want, 0, len(b.conf.Sites))}
+	w := &world{config: b.conf, addressed: b.addressed, sites: make(map[string]*built, len(b.conf.Sites)), wants: make([]certs.Want, 0, len(b.conf.Sites))}
 	table := make(map[string]*proxy.Site, len(b.conf.Sites))
 	for _, c := range b.conf.Sites {
 		before := b.before(c.Host)
@@ -157,16 +161,20 @@ func (b *builder) onMovedVM(c *config.Site) bool {
 		return false
 	}
 	on := func(list []config.Backend) bool {
-		return slices.ContainsFunc(list, func(k config.Backend) bool { return b.movedVMs[k.VM] })
+		return slices.ContainsFunc(list, func(k config.Backend) bool { return b.movedVMs[cmp.Or(k.VM, k.Host)] })
 	}
 	return on(c.To) || slices.ContainsFunc(c.Paths, func(p config.Path) bool { return on(p.To) })
 }
 
-// movedVMs are the VMs that two configurations describe differently.
-func movedVMs(old *world, conf *config.Config) map[string]bool {
+// movedVMs are the VMs that two configurations describe differently, and the
+// addresses that are VMs only now.
+func movedVMs(old *world, conf *config.Config, addressed map[string]bool) map[string]bool {
 	moved := make(map[string]bool)
 	if old == nil {
 		return moved
+	}
+	for host := range addressed {
+		moved[host] = !old.addressed[host]
 	}
 	for name, a := range old.config.VMs {
 		b := conf.VMs[name]

@@ -54,11 +54,10 @@ func (b *builder) address(a config.Backend, siteLimit int) upstream.Address {
 	if a.Weight == 0 {
 		out.Weight = -1
 	}
-	if a.VM == "" {
+	if out.VM = b.machine(a); a.VM == "" {
 		return out
 	}
 	v := b.conf.VMs[a.VM]
-	out.VM = b.machine(a.VM)
 	out.VMConns = v.MaxConns
 	if v.Discover != nil {
 		out.Host = ""

@@ -141,6 +141,7 @@ func (s *Server) apply(ctx context.Context, conf *config.Config, old *world) err
 	}
 	next.plan = nil // it knows the generation before
 	s.level.Set(conf.Log.Level)
+	s.fleet.Apply(specsOf(conf))
 	s.world.Store(next)
 	s.proxy.Publish(next.snapshot)
 	s.listeners.adopt(ctx, conf, fresh)
@@ -160,7 +161,7 @@ func (s *Server) build(conf *config.Config, old *world, fresh []*listener) *worl
 	}
 	b := builder{
 		conf: conf, old: old, plan: set.Plan(), own: s.own, ownUDP: s.forwards.own, metrics: s.metrics, port: s.publicPort(conf, fresh),
-		machine: s.machine, movedVMs: movedVMs(old, conf), stickyKey: s.stickyKey,
+		fleet: s.fleet, addressed: s.addressed, movedVMs: movedVMs(old, conf, s.addressed), stickyKey: s.stickyKey,
 	}
 	return b.build()
 }

@@ -27,6 +27,7 @@ import (
 	"usher/server/watch"
 	"usher/telemetry"
 	certs "usher/tls"
+	"usher/vm"
 )
 
 // Options is what the command line knows.
@@ -57,6 +58,8 @@ type Server struct {
 	names     *names.Resolver
 	checker   *health.Checker
 	stickyKey []byte
+	fleet     *vm.Fleet
+	addressed map[string]bool // addresses that are VMs by themselves; replaced, never changed
 	loader    config.Loader
 
 	reloading sync.Mutex
@@ -128,6 +131,11 @@ func (s *Server) prepare(conf *config.Config) (err error) {
 	s.names = names.New(names.Options{Log: s.nameChanged})
 	dialer := &socket.Dialer{Loop: s.loop}
 	s.checker = health.New(health.Options{})
+	s.fleet = vm.New(vm.Options{StateDir: conf.StateDir, Log: s.happened})
+	s.addressed = make(map[string]bool)
+	for _, name := range s.fleet.Drained() {
+		s.addressed[name] = true // harmless for those in [vms]
+	}
 	s.pools = upstream.NewSet(upstream.Dialer{Dial: dialer.Dial, DialFrom: dialer.DialTransparent, Names: s.names, Checker: s.checker})
 	if s.stickyKey, err = stickyKey(conf.StateDir); err != nil {
 		return err
@@ -205,6 +213,7 @@ func (s *Server) run(ctx context.Context, signals <-chan os.Signal) error {
 	group.Go(func() { s.forwards.relay.Run(work) })
 	group.Go(func() { s.names.Run(work) })
 	group.Go(func() { s.checker.Run(work) })
+	group.Go(func() { s.fleet.Run(work) })
 	issuing, stopIssuing := context.WithCancel(work)
 	defer stopIssuing()
 	var issued sync.WaitGroup

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"usher/config"
-	"usher/proxy/upstream"
 	"usher/server/admin"
 	"usher/telemetry"
 )
@@ -73,89 +72,6 @@ func (s *Server) Sites() []admin.Site {
 	}
 	slices.SortFunc(all, func(a, b admin.Site) int { return cmp.Compare(a.Host, b.Host) })
 	return all
-}
-
-// VMs implements admin.Source: one entry for each backend address.
-func (s *Server) VMs() []admin.VM {
-	w := s.world.Load()
-	byAddress := make(map[string]*admin.VM)
-	names := vmNames(w.config)
-	note := func(eachPool func(func(*upstream.Pool))) {
-		seen := make(map[string]bool)
-		eachPool(func(p *upstream.Pool) {
-			for _, k := range p.Backends() {
-				if a := k.String(); !seen[a] {
-					seen[a] = true
-					count(byAddress, a, names[a])
-				}
-			}
-		})
-	}
-	for _, b := range w.sites {
-		note(b.site.EachPool)
-	}
-	for _, f := range w.snapshot.Forwards {
-		note(f.EachPool)
-	}
-	w.snapshot.Pools.Each(func(p *upstream.Pool) {
-		for _, k := range p.Backends() {
-			if vm := byAddress[k.String()]; vm != nil {
-				add(vm, k.State())
-			}
-		}
-	})
-	all := make([]admin.VM, 0, len(byAddress))
-	for _, vm := range byAddress {
-		all = append(all, *vm)
-	}
-	slices.SortFunc(all, func(a, b admin.VM) int { return cmp.Compare(a.Address, b.Address) })
-	return all
-}
-
-// vmNames is the name in [vms] that each backend address was given by.
-func vmNames(c *config.Config) map[string]string {
-	names := make(map[string]string)
-	note := func(list []config.Backend) {
-		for _, b := range list {
-			if b.VM != "" {
-				names[(upstream.Address{Host: b.Host, Port: b.Port, Unix: b.Unix}).String()] = b.VM
-			}
-		}
-	}
-	for _, s := range c.Sites {
-		note(s.To)
-		for _, p := range s.Paths {
-			note(p.To)
-		}
-	}
-	for _, f := range c.Forwards {
-		note(f.To)
-		for _, n := range f.SNI {
-			note(n.To)
-		}
-	}
-	return names
-}
-
-func count(all map[string]*admin.VM, address, name string) {
-	vm := all[address]
-	if vm == nil {
-		vm = &admin.VM{Address: address, Name: name, Health: "unknown"}
-		all[address] = vm
-	}
-	vm.Sites++
-}
-
-// add merges what one pool knows of an address.
-func add(vm *admin.VM, s upstream.State) {
-	vm.Active += int(s.Active)
-	vm.Idle += s.Idle
-	if s.LastError != "" && !s.FailedAt.Before(vm.FailedAt) {
-		vm.LastError, vm.FailedAt = s.LastError, s.FailedAt
-	}
-	if s.Failing {
-		vm.Health = "failing"
-	}
 }
 
 // Certs implements admin.Source.

@@ -6,14 +6,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func drainCommand() *cobra.Command {
-	return laterCommand("drain VM", "Send nothing new to a VM (comes later)", exactly("VM"))
-}
-
-func undrainCommand() *cobra.Command {
-	return laterCommand("undrain VM", "Use a drained VM again (comes later)", exactly("VM"))
-}
-
 func importCommand() *cobra.Command {
 	cmd := laterCommand("import nginx|haproxy|caddy FILE...",
 		"Print the TOML for an existing configuration (comes later)", importArgs)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,14 +22,55 @@ func showSites(t *table, sites []admin.Site) {
 }
 
 func showVMs(t *table, vms []admin.VM) {
-	t.row("ADDRESS", "NAME", "SITES", "ACTIVE", "IDLE", "HEALTH", "LAST ERROR")
+	t.row("VM", "ADDRESS", "HEALTH", "SINCE", "SITES", "ACTIVE", "IDLE", "REQUESTS", "FAILED", "RETRIED", "EJECTED", "P50", "P99", "WHY")
 	for _, v := range vms {
-		fault := v.LastError
-		if fault != "" && !v.FailedAt.IsZero() {
-			fault = moment(v.FailedAt) + " " + fault
-		}
-		t.row(v.Address, dash(v.Name), number(v.Sites), number(v.Active), number(v.Idle), v.Health, fault)
+		state, since := health(v)
+		t.row(dash(v.Name), v.Address, state, dash(instant(since)), number(v.Sites), number(v.Active), number(v.Idle),
+			count64(v.Requests), count64(v.Failures), count64(v.Retries), count64(v.Ejections), latency(v.P50), latency(v.P99), why(v))
 	}
+}
+
+// health is the state of the machine where that says more than the address.
+func health(v admin.VM) (state string, since time.Time) {
+	if m := v.Machine; m != nil && m.State != "running" && m.State != "unknown" {
+		return m.State, m.Since
+	}
+	return v.Health, v.Since
+}
+
+// why is everything that explains what is wrong.
+func why(v admin.VM) string {
+	var parts []string
+	say := func(text string) {
+		if text != "" && !slices.Contains(parts, text) {
+			parts = append(parts, text)
+		}
+	}
+	say(v.Why)
+	if m := v.Machine; m != nil {
+		say(m.Why)
+		say(m.LookError)
+	}
+	if v.LastError != "" && v.LastError != v.Why {
+		say(moment(v.FailedAt) + " " + v.LastError)
+	}
+	return strings.Join(parts, "; ")
+}
+
+func instant(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	return moment(at)
+}
+
+func count64(n uint64) string { return strconv.FormatUint(n, 10) }
+
+func latency(seconds float64) string {
+	if seconds == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1fms", seconds*1000)
 }
 
 func showCerts(t *table, c admin.Certs, now time.Time) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -115,9 +116,27 @@ func (fixed) Sites() []admin.Site {
 
 func (fixed) VMs() []admin.VM {
 	return []admin.VM{
-		{Name: "web1", Address: "http://10.0.0.1:80", Sites: 2, Active: 1, Idle: 3, Health: "unknown"},
-		{Address: "10.0.0.2:443", Sites: 1, Health: "unknown", LastError: "connection refused", FailedAt: at(4)},
+		{
+			Name: "web1", Address: "10.0.0.1:80", Sites: 2, Active: 1, Idle: 3, Health: "unhealthy", Since: at(3),
+			Requests: 1200, Retries: 2, P50: 0.0012, P99: 0.25, Machine: &admin.Machine{State: "asleep", Since: at(5), Why: "idle for 30m"},
+		},
+		{
+			Address: "10.0.0.2:443", Sites: 1, Health: "ejected", Why: "connection refused", Failures: 3, Ejections: 1,
+			LastError: "reset", FailedAt: at(4),
+		},
 	}
+}
+
+func (fixed) Drain(name string, drained bool) (admin.Drained, error) {
+	d := admin.Drained{VM: name, Drained: drained}
+	switch name {
+	case "web1":
+		d.Active = 3
+	case "web2":
+	default:
+		return d, fmt.Errorf("there is no VM %q", name)
+	}
+	return d, nil
 }
 
 func (fixed) Certs() admin.Certs {

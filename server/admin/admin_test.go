@@ -48,6 +48,13 @@ func (f *fake) Reload(_ context.Context, force bool) ReloadResult {
 	return ReloadResult{OK: true, Generation: 4, Changes: []string{"added a.example"}}
 }
 
+func (f *fake) Drain(vm string, drained bool) (Drained, error) {
+	if vm != "web 1/2" {
+		return Drained{}, errors.New("there is no such VM")
+	}
+	return Drained{VM: vm, Drained: drained, Active: 3}, nil
+}
+
 func telemetryStub() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.URL.Path) })
 }
@@ -102,6 +109,11 @@ func TestClientAndServer(t *testing.T) {
 		same(t, aCerts)(c.Certs(ctx))
 		same(t, ReloadResult{Generation: 3, Refused: "half the sites are gone"})(c.Reload(ctx, false))
 		same(t, ReloadResult{OK: true, Generation: 4, Changes: []string{"added a.example"}})(c.Reload(ctx, true))
+		same(t, Drained{VM: "web 1/2", Drained: true, Active: 3})(c.Drain(ctx, "web 1/2", true))
+		same(t, Drained{VM: "web 1/2", Active: 3})(c.Drain(ctx, "web 1/2", false))
+		if _, err := c.Drain(ctx, "web3", true); err == nil || !strings.Contains(err.Error(), "no such VM") {
+			t.Error(err)
+		}
 		if !reflect.DeepEqual(f.forced, []bool{false, true}) {
 			t.Errorf("forced %v", f.forced)
 		}
@@ -136,6 +148,9 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"POST", "/v1/status", addr, "", 405},
 		{"DELETE", "/v1/sites", addr, "", 405},
 		{"GET", "/v1/reload", addr, "", 405},
+		{"GET", "/v1/vms/web1/drain", addr, "", 405},
+		{"POST", "/v1/vms/web1/drain", addr, "http://attacker.example", 403},
+		{"POST", "/v1/vms/web1/drain", addr, "", 404},
 		{"PUT", "/v1/reload", addr, "", 405},
 		{"GET", "/v1/nothing", addr, "", 404},
 		{"GET", "/", addr, "", 404},

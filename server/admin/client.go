@@ -84,6 +84,16 @@ func (c *Client) Reload(ctx context.Context, force bool) (r ReloadResult, err er
 	return r, c.ask(ctx, http.MethodPost, path, &r)
 }
 
+// Drain keeps new work from a VM, by its name in [vms] or its address, or gives
+// it some again.
+func (c *Client) Drain(ctx context.Context, vm string, drained bool) (d Drained, err error) {
+	verb := "/drain"
+	if !drained {
+		verb = "/undrain"
+	}
+	return d, c.ask(ctx, http.MethodPost, "/v1/vms/"+url.PathEscape(vm)+verb, &d)
+}
+
 func (c *Client) ask(ctx context.Context, method, path string, answer any) error {
 	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, nil)
 	if err != nil {

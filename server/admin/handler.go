@@ -17,6 +17,9 @@ type Source interface {
 	VMs() []VM
 	Certs() Certs
 	Reload(ctx context.Context, force bool) ReloadResult
+	// Drain keeps new work from a VM, by its name in [vms] or its address, or
+	// gives it some again. The error is for people.
+	Drain(vm string, drained bool) (Drained, error)
 }
 
 // Handler is the API over a source, with /metrics and /healthz answered by
@@ -31,6 +34,8 @@ func Handler(src Source, telemetry http.Handler) http.Handler {
 	get("/v1/vms", func() any { return list(src.VMs()) })
 	get("/v1/certs", func() any { return src.Certs() })
 	mux.HandleFunc("POST /v1/reload", reloader(src))
+	mux.HandleFunc("POST /v1/vms/{vm}/drain", drainer(src, true))
+	mux.HandleFunc("POST /v1/vms/{vm}/undrain", drainer(src, false))
 	mux.Handle("/metrics", telemetry)
 	mux.Handle("/healthz", telemetry)
 	return guard(mux)
@@ -50,6 +55,18 @@ func reloader(src Source) http.HandlerFunc {
 			status = http.StatusConflict
 		}
 		reply(w, status, result)
+	}
+}
+
+// drainer answers 404 for a VM that there is not.
+func drainer(src Source, drained bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		result, err := src.Drain(r.PathValue("vm"), drained)
+		if err != nil {
+			refuse(w, http.StatusNotFound, err.Error())
+			return
+		}
+		reply(w, http.StatusOK, result)
 	}
 }
 

@@ -65,16 +65,70 @@ type Site struct {
 	Shared      bool     `json:"requests_shared,omitempty"` // Requests counts other sites too, there are so many
 }
 
-// VM is one backend address with what is sent to it.
+// VM is one backend address with what is sent to it. Counts are since the
+// backend was configured, latencies of the last one to two minutes and in
+// seconds, up to the response head.
 type VM struct {
-	Name      string    `json:"name,omitempty"` // in [vms]
-	Address   string    `json:"address"`
-	Sites     int       `json:"sites"`
-	Active    int       `json:"active"` // connections in use
-	Idle      int       `json:"idle"`
-	Health    string    `json:"health"` // "unknown" until it is checked
+	Name    string `json:"name,omitempty"` // in [vms]
+	Address string `json:"address"`
+	Source  string `json:"source,omitempty"` // a name that led to the address
+	Sites   int    `json:"sites"`            // and raw ports
+
+	// Health is "healthy", "unknown" (not checked yet, or not at all),
+	// "probing", "starting slowly", "ejected", "unhealthy", "unresolved",
+	// "drained" or "off" (weight 0).
+	Health string    `json:"health"`
+	Why    string    `json:"why,omitempty"`
+	Since  time.Time `json:"since,omitzero"`
+	Checks []Check   `json:"checks,omitempty"`
+
+	Active    int     `json:"active"` // connections in use
+	Idle      int     `json:"idle"`
+	Limit     int     `json:"limit,omitempty"` // of connections in use
+	Requests  uint64  `json:"requests"`        // and tunnels
+	Failures  uint64  `json:"failures"`
+	Ejections uint64  `json:"ejections"`
+	Retries   uint64  `json:"retries"` // requests tried elsewhere after it failed
+	P50       float64 `json:"latency_p50"`
+	P90       float64 `json:"latency_p90"`
+	P99       float64 `json:"latency_p99"`
+
+	Machine   *Machine  `json:"machine,omitempty"` // of a VM in [vms]
 	LastError string    `json:"last_error,omitempty"`
 	FailedAt  time.Time `json:"failed_at,omitzero"`
+}
+
+// Check is one health check of an address.
+type Check struct {
+	What   string    `json:"what"`
+	State  string    `json:"state"` // "unknown", "healthy" or "unhealthy"
+	Since  time.Time `json:"since,omitzero"`
+	Reason string    `json:"reason,omitempty"` // of the last failure
+	Last   time.Time `json:"last"`
+	Took   float64   `json:"took"` // seconds
+	Passed uint64    `json:"passed"`
+	Failed uint64    `json:"failed"`
+}
+
+// Machine is the life of a VM of [vms].
+type Machine struct {
+	State      string    `json:"state"` // "running", "asleep", "starting", "stopping", "restarting" or "drained"
+	Since      time.Time `json:"since,omitzero"`
+	Why        string    `json:"why,omitempty"`
+	Drained    bool      `json:"drained"`
+	StopsAt    time.Time `json:"stops_at,omitzero"`      // if it stays idle
+	NextStart  time.Time `json:"next_start,omitzero"`    // no start before
+	RestartsAt time.Time `json:"restarts_at,omitzero"`   // if it stays unhealthy
+	Hook       string    `json:"hook,omitempty"`         // what became of the latest one
+	LookedFor  time.Time `json:"looked_for,omitzero"`    // by discovery, latest
+	LookError  string    `json:"lookup_error,omitempty"` // why it was not found then
+}
+
+// Drained is what became of a VM that was drained or undrained.
+type Drained struct {
+	VM      string `json:"vm"`
+	Drained bool   `json:"drained"`
+	Active  int    `json:"active"` // exchanges and tunnels that it still has
 }
 
 // Certs is every certificate, and where the root of our own authority lies.
