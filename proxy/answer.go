@@ -77,7 +77,7 @@ func (p *Proxy) answerFailure(site *Site, ex *message.Exchange, e *message.Error
 		p.answer(ex, status, "application/json", fmt.Appendf(nil, "{\"status\":%d,\"error\":%q,\"request_id\":%q}\n", status, text, id))
 	case e.Starting:
 		r.Header.AddString("Refresh", seconds)
-		p.answer(ex, status, htmlType, fmt.Appendf(nil, waitingPage, html.EscapeString(id)))
+		p.answer(ex, status, htmlType, fmt.Appendf(nil, waitingPage, seconds, html.EscapeString(id)))
 	case own != nil:
 		p.answer(ex, status, htmlType, own)
 	default:
@@ -109,9 +109,10 @@ const errorPage = `<!doctype html>
 </head><body><h1>%d %s</h1><p>%s</p><p><small>Request %s</small></p></body></html>
 `
 
-// waitingPage comes with a Refresh field, which asks again.
+// waitingPage asks again by itself, as the Refresh field that it comes with
+// does.
 const waitingPage = `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="%s">
 <title>Starting</title>
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:15vh auto;padding:0 1rem;color:#222}h1{font-size:1.4rem}small{color:#666}</style>
 </head><body><h1>Starting</h1><p>The server behind this site was asleep and is starting. This page will show the site as soon as it answers.</p><p><small>Request %s</small></p></body></html>
