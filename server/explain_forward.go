@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 
 	"usher/config"
@@ -48,11 +49,17 @@ func (e *explainer) findForward(port string) (found *config.Forward) {
 		case p != port || f.Protocol != e.url.Scheme:
 		case host == e.url.Hostname():
 			return f
-		default:
+		case anywhere(host) || !router.IsIP([]byte(e.host)):
 			found = cmp.Or(found, f)
 		}
 	}
 	return found
+}
+
+// anywhere reports whether a listener's host stands for all addresses.
+func anywhere(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
 }
 
 // forwardRoute says by which route a connection goes, and where to; nil when it

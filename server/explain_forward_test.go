@@ -52,6 +52,7 @@ sni = { "imap.test" = "tcp://10.0.0.3:143" }
 		{"tcp://imap.test:993", "tcp://10.0.0.3:143, every byte"},
 		{"tcp://other.test:993", "unrecognized_name"},
 		{"tcp://192.0.2.1:993", "unrecognized_name"},
+		{"udp://127.0.0.2:53", "no connection"},
 		{"udp://127.0.0.1:53", "ip route replace default via "},
 		{"https://own.test/", "ip route replace default via 127.0.0.1"},
 	} {
@@ -63,7 +64,7 @@ sni = { "imap.test" = "tcp://10.0.0.3:143" }
 		if last := got.Lines[len(got.Lines)-1]; !strings.Contains(last.Text, c.last) {
 			t.Errorf("%s: %v, want %q", c.url, got.Lines, c.last)
 		}
-		transparent := strings.HasPrefix(c.url, "udp://127") || strings.HasPrefix(c.url, "https")
+		transparent := strings.HasPrefix(c.url, "udp://127.0.0.1") || strings.HasPrefix(c.url, "https")
 		if told := slices.ContainsFunc(got.Lines, func(l Line) bool { return l.Label == "on the edge" }); told != transparent {
 			t.Errorf("%s: rules for the edge: %v", c.url, told)
 		}

@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"context"
 	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"usher/config"
 	"usher/proxy"
@@ -32,8 +30,6 @@ type forwards struct {
 	proxy *proxy.Proxy
 	relay *datagram.Relay
 	own   *upstream.Own // their addresses, which no UDP forward may lead to
-	local machine
-	addrs atomic.Pointer[[]netip.AddrPort]
 
 	mu    sync.Mutex
 	bound map[string]*datagram.Listener // by address as configured
@@ -41,10 +37,13 @@ type forwards struct {
 }
 
 func newForwards(s *Server) (*forwards, error) {
-	relay, err := datagram.New(datagram.Limits{})
-	f := &forwards{proxy: s.proxy, relay: relay, bound: map[string]*datagram.Listener{}}
-	f.own = &upstream.Own{Has: f.has}
-	return f, err
+	relay, err := datagram.New(datagram.Limits{}, new(machine).has)
+	if err != nil {
+		return nil, err
+	}
+	return &forwards{
+		proxy: s.proxy, relay: relay, own: &upstream.Own{Has: relay.Owns}, bound: map[string]*datagram.Listener{},
+	}, nil
 }
 
 // open binds the UDP ports that are wanted and not bound yet, and checks what
@@ -67,7 +66,6 @@ func (f *forwards) open(c *config.Config) (err error) {
 	if err != nil {
 		f.cancel()
 	}
-	f.setOwn()
 	return err
 }
 
@@ -77,7 +75,6 @@ func (f *forwards) cancel() {
 		l.Close()
 	}
 	f.fresh = nil
-	f.setOwn()
 }
 
 // adopt serves what open bound and lets what is not wanted any more end.
@@ -96,29 +93,11 @@ func (f *forwards) adopt(ctx context.Context, c *config.Config) {
 	}
 	for a, l := range f.fresh {
 		f.bound[a] = l
-		l.Serve(ctx, f.proxy.Datagrams(forwardName(config.UDP, a)))
-	}
-	f.fresh = nil
-	f.setOwn()
-}
-
-// setOwn says which addresses are ours, those that are about to be included.
-func (f *forwards) setOwn() {
-	var own []netip.AddrPort
-	for _, set := range []map[string]*datagram.Listener{f.bound, f.fresh} {
-		for _, l := range set {
-			own = append(own, l.Addr())
+		if err := l.Serve(ctx, f.proxy.Datagrams(forwardName(config.UDP, a))); err != nil {
+			f.proxy.Log.Error().Err(err).Str("listen", a).Msg("a UDP port is not served")
 		}
 	}
-	f.addrs.Store(&own)
-}
-
-// has reports whether a UDP address is one of our own.
-func (f *forwards) has(a netip.AddrPort) bool {
-	own := f.addrs.Load()
-	return own != nil && slices.ContainsFunc(*own, func(o netip.AddrPort) bool {
-		return o.Port() == a.Port() && (o.Addr() == a.Addr() || o.Addr().IsUnspecified() && f.local.has(a.Addr()))
-	})
+	f.fresh = nil
 }
 
 // listening is what is bound, for the status.

@@ -19,7 +19,7 @@ const patience = 10 * time.Second
 // relayed is a running Relay; it ends with the test.
 func relayed(t testing.TB, l Limits) *Relay {
 	t.Helper()
-	r, err := New(l)
+	r, err := New(l, netip.Addr.IsLoopback)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -188,6 +188,9 @@ func (l *Listener) session(i int) *Session {
 	if l.closing || !l.serving || k.client.Port() == 0 {
 		return nil
 	}
+	if l.relay.owns(k.client) { // forged: answers would come back as questions
+		return nil
+	}
 	return l.begin(k, in.names[i])
 }
 

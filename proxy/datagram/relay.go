@@ -77,6 +77,7 @@ type Opener interface {
 // Relay is all UDP listeners of a process and their sessions.
 type Relay struct {
 	limits Limits
+	local  func(netip.Addr) bool
 	quiet  time.Duration // how long a session may be silent while usher drains
 	loop   *socket.Loop
 	group  sync.WaitGroup // goroutines that open sessions and tell of their end
@@ -95,14 +96,15 @@ type Relay struct {
 	out       outbox
 }
 
-// New makes a Relay that does nothing before Run.
-func New(l Limits) (*Relay, error) {
+// New makes a Relay that does nothing before Run. local tells the addresses of
+// this machine.
+func New(l Limits, local func(netip.Addr) bool) (*Relay, error) {
 	loop, err := socket.NewLoop()
 	if err != nil {
 		return nil, err
 	}
 	return &Relay{
-		limits: l.orDefaults(), quiet: 5 * time.Second, loop: loop, in: newInbox(),
+		limits: l.orDefaults(), local: local, quiet: 5 * time.Second, loop: loop, in: newInbox(),
 		listeners: make(map[string]*Listener), clients: make(map[netip.Addr]*order), idle: make(chan struct{}),
 	}, nil
 }
@@ -159,6 +161,23 @@ func (r *Relay) Sessions() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.count()
+}
+
+// Owns reports whether an address is that of a listener. Nothing may be sent
+// there: each datagram would begin a session, without end.
+func (r *Relay) Owns(a netip.AddrPort) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.owns(a)
+}
+
+func (r *Relay) owns(a netip.AddrPort) bool {
+	for _, l := range r.listeners {
+		if l.addr.Port() == a.Port() && (l.addr.Addr() == a.Addr() || l.addr.Addr().IsUnspecified() && r.local(a.Addr())) {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *Relay) count() int { return r.orders[fresh].Len() + r.orders[assured].Len() }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"usher/proxy/message"
 )
 
@@ -28,7 +30,6 @@ func TestEcho(t *testing.T) {
 				c.ask(strings.Repeat(strconv.Itoa(i), j))
 			}
 			c.ask("")
-			c.ask(strings.Repeat("x", 65507)) // the largest there is
 		})
 	}
 	all.Wait()
@@ -38,6 +39,7 @@ func TestEcho(t *testing.T) {
 	if n := o.opened.Load(); n != 20 || l.Sessions() != 20 || r.Sessions() != 20 {
 		t.Errorf("%d opened, %d of the listener, %d of the relay", n, l.Sessions(), r.Sessions())
 	}
+	dialed(t, l.Addr()).ask(strings.Repeat("x", 65507)) // the largest there is
 }
 
 // TestBursts: more than a batch at once, in order.
@@ -325,7 +327,7 @@ func TestDrain(t *testing.T) {
 
 // TestEndOfTheRelay tells every session.
 func TestEndOfTheRelay(t *testing.T) {
-	r, err := New(Limits{})
+	r, err := New(Limits{}, netip.Addr.IsLoopback)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,6 +350,36 @@ func TestEndOfTheRelay(t *testing.T) {
 	}
 	if got := result(t, o); got.Reason != "drain" || r.Sessions() != 0 {
 		t.Errorf("%+v, %d sessions", got, r.Sessions())
+	}
+}
+
+// TestForgedAsOurOwn: a datagram that seems to come from a listener is dropped,
+// or its answer would be the next question.
+func TestForgedAsOurOwn(t *testing.T) {
+	o := to(vm(t, "127.0.0.1:0", echo))
+	r := relayed(t, Limits{})
+	one, wild := served(t, r, "127.0.0.1:0", o), served(t, r, ":0", o)
+	for _, l := range []*Listener{one, wild} {
+		for _, from := range []*Listener{one, wild} {
+			to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), l.Addr().Port())
+			sa, err := sockaddr(to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if from.family == unix.AF_INET6 {
+				sa = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+			}
+			if err := unix.Sendto(from.fd, []byte("forged"), 0, sa); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dialed(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), l.Addr().Port())).ask("real") // comes after
+	}
+	if n := o.opened.Load(); n != 2 {
+		t.Errorf("%d sessions were begun", n)
+	}
+	if !r.Owns(one.Addr()) || r.Owns(netip.MustParseAddrPort("192.0.2.1:"+strconv.Itoa(int(wild.Addr().Port())))) {
+		t.Error("own addresses are not known")
 	}
 }
 
