@@ -41,6 +41,28 @@ func BenchmarkRoundTrip(b *testing.B) {
 	}
 }
 
+// BenchmarkBatch has 32 datagrams and their answers under way at once.
+func BenchmarkBatch(b *testing.B) {
+	target := Target{VM: vm(b, "127.0.0.1:0", echo)}
+	c := dialed(b, served(b, relayed(b, Limits{}), "127.0.0.1:0", bare(target)).Addr())
+	payload, buf := bytes.Repeat([]byte("x"), 1200), make([]byte, largest)
+	roundTrip(b, c, payload, buf)
+	b.SetBytes(int64(2 * 32 * len(payload)))
+	b.ReportAllocs()
+	for b.Loop() {
+		for range 32 {
+			if _, err := c.Write(payload); err != nil {
+				b.Fatal(err)
+			}
+		}
+		for range 32 {
+			if _, err := c.Read(buf); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
 // BenchmarkSession is the life of a session of one question and one answer.
 func BenchmarkSession(b *testing.B) {
 	target := Target{VM: vm(b, "127.0.0.1:0", echo)}
