@@ -1,6 +1,7 @@
 # make check   what can be said without running it
 # make test    every test, with the race detector, those against real peers too
 # make bench   usher beside HAProxy, nginx, Caddy and sniproxy: one table. BENCH="-quick -rows h1" passes flags on
+# make bench-diff  the Go benchmarks of this tree and of the commit before, compared. DIFF="-b Table HEAD~3 ./router" passes arguments on
 # make bench-go    the Go benchmarks of the hot paths, with allocations
 # make fuzz    every fuzz target for FUZZTIME (30s, or 10000x inputs), one after the other
 
@@ -8,7 +9,7 @@ GO       ?= go
 FUZZTIME ?= 30s
 PACKAGES  = ./...
 
-.PHONY: build check test test-unit test-e2e fuzz bench bench-go tools clean
+.PHONY: build check test test-unit test-e2e fuzz bench bench-diff bench-go tools clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/usher ./cmd/usher
@@ -35,6 +36,9 @@ test-e2e:
 
 bench:
 	cd bench && $(GO) run . $(BENCH)
+
+bench-diff:
+	bench/diff.sh $(DIFF)
 
 bench-go:
 	$(GO) test -run '^$$' -bench . -benchmem $(PACKAGES)

@@ -53,6 +53,11 @@ func (o *options) bench(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("\nEverything measured: %s\n", o.json)
+	if o.chart != "" {
+		if err := run.Chart(o.chart); err != nil {
+			return err
+		}
+	}
 	for _, r := range run.Rows {
 		if r.Fault != "" {
 			return errors.New("there were faults")

@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/quic-go/quic-go v0.65.0
+	golang.org/x/image v0.48.0
 	golang.org/x/sys v0.50.0
 )
 

@@ -133,6 +133,9 @@ func (l *lab) findProxies(ctx context.Context) error {
 		}
 		l.proxies = append(l.proxies, peer.Usher(report.Other, path))
 	}
+	if l.o.peers == "" {
+		return nil
+	}
 	var missing []string
 	for _, p := range []*peer.Proxy{peer.Nginx(), peer.HAProxy(), peer.Caddy(), peer.SNIProxy()} {
 		if !l.o.has(p.Name) {

@@ -3,6 +3,10 @@
 //
 //	bench [-rows IDs] [-rounds N] [-time D] [-quick] [-json FILE] [-chart FILE]
 //	      [-usher PATH] [-usher2 PATH] [-peers NAMES] [-nice N]
+//	bench soak [-for 10m]     half of what usher can do, with reloads every 10 s
+//	bench busy [-for 31m]     500 connections that are never idle for long
+//	bench iperf [-for 10s]    iperf3 through a raw port and without
+//	bench chart JSON PNG      draw a run again
 //
 // The figure of a row is the CPU time of the proxy for a unit of work near
 // saturation. docs/performance.md has the method. It exits with 1 on a fault,
@@ -17,9 +21,11 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"usher/bench/backend"
 	"usher/bench/load"
+	"usher/bench/report"
 	"usher/bench/share"
 )
 
@@ -53,6 +59,21 @@ func run(ctx context.Context, args []string) error {
 				return err
 			}
 			return backend.Run(a, count)
+		case "soak":
+			return withUsher(ctx, "soak", 10*time.Minute, args[1:], (*lab).soak)
+		case "busy":
+			return withUsher(ctx, "busy", 31*time.Minute, args[1:], (*lab).busy)
+		case "iperf":
+			return withUsher(ctx, "iperf", 10*time.Second, args[1:], (*lab).iperf)
+		case "chart":
+			if len(args) != 3 {
+				return errors.New("usage: bench chart JSON PNG")
+			}
+			r, err := report.Read(args[1])
+			if err != nil {
+				return err
+			}
+			return r.Chart(args[2])
 		}
 	}
 	o, err := parse(args)
@@ -66,4 +87,18 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	return nil
+}
+
+// withUsher runs what needs no peer.
+func withUsher(ctx context.Context, name string, duration time.Duration, args []string, do func(*lab, context.Context) error) error {
+	o, err := alone(name, duration, args)
+	if err != nil {
+		return err
+	}
+	l, err := newLab(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	return do(l, ctx)
 }

@@ -148,7 +148,7 @@ func (i *idlers) rest(ctx context.Context) {
 	case <-time.After(idleTime):
 	}
 	if i.rss, i.err = machine.Memory(i.proxy.Family(), "VmRSS"); i.err == nil && i.count.Failed.Load() > 0 {
-		i.err = fmt.Errorf("%d connections were closed while idle", i.count.Failed.Load())
+		i.err = fmt.Errorf("%d connections were closed while idle: %.300s", i.count.Failed.Load(), i.proxy.Output())
 	}
 }
 

@@ -22,7 +22,24 @@ type options struct {
 	nice          int
 	list, verbose bool
 
-	samples int // latencies of each proxy and row
+	samples  int           // latencies of each proxy and row
+	duration time.Duration // of a soak or of busy connections
+}
+
+// alone reads the flags of what is done with usher and no peer.
+func alone(name string, duration time.Duration, args []string) (*options, error) {
+	o := &options{}
+	f := flag.NewFlagSet("bench "+name, flag.ContinueOnError)
+	f.DurationVar(&o.duration, "for", duration, "how long")
+	f.StringVar(&o.usher, "usher", "", "`path` of the binary; default: built from this checkout")
+	f.IntVar(&o.nice, "nice", 0, "niceness of all processes")
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	return o, nil
 }
 
 func parse(args []string) (*options, error) {

@@ -26,6 +26,7 @@ type moment struct {
 	cpu              time.Duration // of the proxy
 	idle, loadIdle   time.Duration // of the cores
 	requests, in, ou uint64
+	dropped          int64
 }
 
 func (l *lab) now(pids []int, count *share.Counters) (m moment, err error) {
@@ -35,6 +36,7 @@ func (l *lab) now(pids []int, count *share.Counters) (m moment, err error) {
 	if m.loadIdle, err = machine.Idle(l.loadCore); err != nil {
 		return m, err
 	}
+	m.dropped = machine.Dropped()
 	m.at, m.requests, m.in, m.ou = time.Now(), count.Requests.Load(), count.In.Load(), count.Out.Load()
 	m.cpu, err = machine.FamilyCPUTime(pids)
 	return m, err
@@ -110,7 +112,7 @@ func (l *lab) try(ctx context.Context, r row, i *peer.Instance, count *share.Cou
 	}
 	wall, cpu, idle := b.at.Sub(a.at).Seconds(), (b.cpu - a.cpu).Seconds(), (b.idle - a.idle).Seconds()
 	return report.Sample{
-		Value: cpu * 1e6 / units, Throughput: units / wall, Own: cpu / wall,
+		Value: cpu * 1e6 / units, Dropped: b.dropped - a.dropped, Throughput: units / wall, Own: cpu / wall,
 		// What others took of the core does not count, so that they cannot make
 		// an idle proxy look busy.
 		Busy: cpu / (cpu + idle), Load: max(0, 1-(b.loadIdle-a.loadIdle).Seconds()/wall),

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -56,8 +57,14 @@ type httpClient struct {
 	buffer  []byte
 }
 
+// dial connects without keep-alive probes of our own.
+func dial(addr netip.AddrPort) (net.Conn, error) {
+	d := net.Dialer{Timeout: timeout, KeepAlive: -1}
+	return d.Dial("tcp", addr.String())
+}
+
 func dialHTTP(p Plan, config *tls.Config) (*httpClient, error) {
-	conn, err := net.DialTimeout("tcp", p.Addr.String(), timeout)
+	conn, err := dial(p.Addr)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ type handshakes struct {
 }
 
 func (h *handshakes) Do() error {
-	raw, err := net.DialTimeout("tcp", h.plan.Addr.String(), timeout)
+	raw, err := dial(h.plan.Addr)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ type tunnels struct {
 }
 
 func (t *tunnels) Do() error {
-	conn, err := net.DialTimeout("tcp", t.plan.Addr.String(), timeout)
+	conn, err := dial(t.plan.Addr)
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ type ask struct {
 }
 
 func dialAsk(p Plan, s *shared) (client, error) {
-	conn, err := net.DialTimeout("tcp", p.Addr.String(), timeout)
+	conn, err := dial(p.Addr)
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,14 @@ import (
 	"usher/bench/share"
 )
 
-// opening is how many connections of an idle plan are opened at a time.
-const opening = 32
+const (
+	// opening is how many connections of an idle plan are opened at a time.
+	opening = 32
+	// openingRate is in connections a second. It spreads the keep-alive probes
+	// of a proxy, which would all be sent at once 15 s later and overflow the
+	// queue of the loopback device: 1,000 packets.
+	openingRate = 1000
+)
 
 // idle opens the connections of a plan, makes one request on each and keeps
 // them. Done counts those that are open, Failed those that were not opened or
@@ -40,7 +46,9 @@ func (p Plan) idle(count *share.Counters) error {
 			}
 		})
 	}
+	begin := time.Now()
 	for n := range p.Conns {
+		time.Sleep(time.Until(begin.Add(time.Duration(n) * time.Second / openingRate)))
 		next <- n
 	}
 	close(next)

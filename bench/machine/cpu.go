@@ -72,6 +72,19 @@ func Idle(core int) (time.Duration, error) {
 	return 0, fmt.Errorf("/proc/stat has no core %d", core)
 }
 
+// Dropped is how many packets the loopback device has dropped since the machine
+// started, because the queue of a core was full.
+func Dropped() (sum int64) {
+	text, _ := os.ReadFile("/proc/net/softnet_stat")
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 1 {
+			n, _ := strconv.ParseInt(fields[1], 16, 64)
+			sum += n
+		}
+	}
+	return sum
+}
+
 // Memory is a field of /proc/PID/status such as VmRSS or VmHWM, in bytes,
 // summed over several processes.
 func Memory(pids []int, field string) (sum int64, err error) {

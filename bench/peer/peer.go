@@ -28,6 +28,7 @@ type Task struct {
 	Both    string // certificate and key in one file
 	Log     string // JSON access log; empty: off
 	Include string // usher alone: a directory of more sites
+	Extra   string // usher alone: more of its file
 	Root    bool   // the bench runs as root
 }
 

@@ -16,16 +16,21 @@ func Usher(name, path string) *Proxy {
 
 // startUsher leaves everything at its default but addresses and the access log.
 func startUsher(p *Proxy, t *Task) (machine.Command, error) {
-	log := t.Log
+	t.Pass = t.TLS
+	file, err := t.WriteUsher()
+	return machine.Command{Args: []string{p.Path, "run", "-c", file}}, err
+}
+
+// WriteUsher writes usher's file and returns its path.
+func (t *Task) WriteUsher() (string, error) {
+	log, include := t.Log, ""
 	if log == "" {
 		log = "off"
 	}
-	include := ""
 	if t.Include != "" {
 		include = fmt.Sprintf("include = [%q]\n", filepath.Join(t.Include, "*.toml"))
 	}
-	t.Pass = t.TLS
-	file, err := t.write("usher.toml", include+fmt.Sprintf(`state_dir = %q
+	return t.write("usher.toml", include+fmt.Sprintf(`state_dir = %q
 [listen]
 http = [%q]
 https = [%q]
@@ -40,9 +45,8 @@ access = %q
 to = "http://%s"
 certificate = { cert = %q, key = %q }
 http = "forward"
-`, filepath.Join(t.Dir, "state"), t.Plain, t.TLS, t.Admin(), log,
-		load.OnceName, t.Backend.Once, load.AskName, t.Backend.Ask, load.Name, t.Backend.HTTP, t.Cert, t.Key))
-	return machine.Command{Args: []string{p.Path, "run", "-c", file}}, err
+%s`, filepath.Join(t.Dir, "state"), t.Plain, t.TLS, t.Admin(), log,
+		load.OnceName, t.Backend.Once, load.AskName, t.Backend.Ask, load.Name, t.Backend.HTTP, t.Cert, t.Key, t.Extra))
 }
 
 // Admin is the address of usher's admin API.

@@ -65,6 +65,7 @@ type Sample struct {
 	Busy       float64 `json:"busy,omitempty"`       // the proxy's share of the time that its core had for it
 	Load       float64 `json:"load,omitempty"`       // the same of the other core
 	Own        float64 `json:"own,omitempty"`        // share of time in which the proxy itself ran
+	Dropped    int64   `json:"dropped,omitempty"`    // packets that a full queue of the loopback device lost
 }
 
 // Usher is the column that goals are about, and Other the one of a second binary.
