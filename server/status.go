@@ -32,12 +32,24 @@ func (s *Server) Status() admin.Status {
 
 func faults(w *world) (all []admin.Fault) {
 	for host, b := range w.sites {
-		if b.fault != "" {
-			all = append(all, admin.Fault{Site: host, Reason: b.fault, Stale: b.stale})
+		if why := b.trouble(); why != "" {
+			all = append(all, admin.Fault{Site: host, Reason: why, Stale: b.stale})
 		}
 	}
 	slices.SortFunc(all, func(a, b admin.Fault) int { return cmp.Compare(a.Site, b.Site) })
 	return all
+}
+
+// trouble is why a site is faulty: as it was configured, or because the name of
+// its VM leads back to usher now.
+func (b *built) trouble() string {
+	if b.fault != "" || b.site.Pool == nil {
+		return b.fault
+	}
+	if k := b.site.Pool.Own(); k != nil {
+		return fmt.Sprintf("%s is %s, one of usher's own listeners", k.Source(), k)
+	}
+	return ""
 }
 
 func problems(list []config.Problem) (all []admin.Problem) {
@@ -53,7 +65,7 @@ func (s *Server) Sites() []admin.Site {
 	all := make([]admin.Site, 0, len(w.sites))
 	for host, b := range w.sites {
 		one := admin.Site{
-			Host: host, Mode: "terminate", To: []string{}, Certificate: b.form.Certificate, State: admin.Live, Fault: b.fault,
+			Host: host, Mode: "terminate", To: []string{}, Certificate: b.form.Certificate, State: admin.Live, Fault: b.trouble(),
 			Requests: b.site.Counters.Requests(), Shared: b.site.Counters.Shared(),
 		}
 		if b.form.Passthrough() {
@@ -62,7 +74,7 @@ func (s *Server) Sites() []admin.Site {
 		switch {
 		case b.stale:
 			one.State = admin.Stale
-		case b.fault != "":
+		case one.Fault != "":
 			one.State = admin.Faulty
 		}
 		for _, to := range b.form.To {

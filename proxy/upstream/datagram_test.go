@@ -83,6 +83,12 @@ func TestAssignNotToItself(t *testing.T) {
 	if n := p.Backends()[0].active.Load(); n != 0 {
 		t.Errorf("%d sessions are counted", n)
 	}
+	if b := p.Own(); b != p.Backends()[0] {
+		t.Errorf("the backend that is usher itself: %v", b)
+	}
+	if b := pool(t, udpSpec(Address{Host: "127.0.0.1", Port: 53}), Dialer{}).Own(); b != nil {
+		t.Errorf("nothing is forbidden, and yet %v", b)
+	}
 }
 
 // TestUDPHasPoolsOfItsOwn: the same address over TCP is another matter.

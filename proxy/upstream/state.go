@@ -108,3 +108,14 @@ func (p *Pool) Waiting() int {
 	}
 	return int(p.queue.waiting.Load())
 }
+
+// Own is a backend that is one of our own listeners, as a name may turn out to
+// be at any time, and is therefore never dialed; nil for none.
+func (p *Pool) Own() *Backend {
+	for _, b := range p.Backends() {
+		if p.forbids(b) {
+			return b
+		}
+	}
+	return nil
+}
