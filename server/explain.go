@@ -221,6 +221,7 @@ func (e *explainer) serve() {
 	switch {
 	case e.tls && e.site.Passthrough():
 		e.say("backend", "%s, every byte", join(e.site.To))
+		e.care(e.site, e.site.To)
 		if e.site.Transparent {
 			e.transparent(e.site.To)
 		}
@@ -351,6 +352,7 @@ func (e *explainer) route() {
 		e.say("answer", "usher itself shows the request as a VM would see it")
 	default:
 		e.say("backend", "%s", join(p.To))
+		e.care(e.site, p.To)
 		if e.site.Transparent {
 			e.transparent(p.To)
 		}

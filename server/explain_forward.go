@@ -34,6 +34,12 @@ func (e *explainer) forward() error {
 	if f.ProxyProtocol != "" {
 		e.say("header", "PROXY %s tells the VM who the client is", f.ProxyProtocol)
 	}
+	if f.Protocol == string(config.TCP) {
+		e.care(&config.Site{
+			To: to, Timeouts: f.Timeouts, Balance: f.Balance, Health: f.Health, HealthOff: f.HealthOff, NoEjection: f.NoEjection,
+			SlowStart: f.SlowStart, MaxConns: f.MaxConns, Queue: f.Queue, QueueTimeout: f.QueueTimeout,
+		}, to)
+	}
 	if f.Transparent {
 		e.transparent(to)
 	}
