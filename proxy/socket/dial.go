@@ -15,6 +15,10 @@ import (
 // powered off sends no reset.
 const userTimeout = 20 * time.Second
 
+// probeEvery is in seconds: from keepAlive to userTimeout several probes go to
+// a VM that is silent, so that one packet that is lost ends no connection.
+const probeEvery = 1
+
 // Dialer connects to VMs. The zero value is ready.
 type Dialer struct {
 	Local netip.Addr // to connect from; invalid leaves it to the kernel
@@ -105,7 +109,7 @@ func (d *Dialer) open(family int, to netip.AddrPort) (*Socket, error) {
 }
 
 // prepare sets only what is needed: each option is a system call. The first
-// probe comes after keepAlive seconds; when probes stay unanswered,
+// probe comes after keepAlive seconds; when all of them stay unanswered,
 // TCP_USER_TIMEOUT ends the connection.
 func (d *Dialer) prepare(fd int) error {
 	if d.probe {
@@ -115,7 +119,7 @@ func (d *Dialer) prepare(fd int) error {
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAlive},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, probeEvery},
 		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout / time.Millisecond)},
 	})
 	if err != nil || !d.Local.IsValid() {

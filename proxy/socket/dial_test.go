@@ -31,6 +31,24 @@ func TestDialSetsOptions(t *testing.T) {
 	}
 }
 
+// TestOneLostProbeEndsNothing: the kernel ends a connection with the first
+// keep-alive timer that fires after the user timeout, if a probe is unanswered
+// then. All that were sent before must have been lost for that.
+func TestOneLostProbeEndsNothing(t *testing.T) {
+	s, _ := dialed(t)
+	get := func(name int) int {
+		v, err := unix.GetsockoptInt(s.fd, unix.IPPROTO_TCP, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	idle, every, timeout := get(unix.TCP_KEEPIDLE), get(unix.TCP_KEEPINTVL), get(unix.TCP_USER_TIMEOUT)/1000
+	if probes := (timeout - idle + every - 1) / every; probes < 3 {
+		t.Errorf("%d probes: after %d s, every %d s, until %d s", probes, idle, every, timeout)
+	}
+}
+
 func TestDialUnix(t *testing.T) {
 	noLeak(t)
 	path := t.TempDir() + "/vm.sock"
