@@ -25,19 +25,20 @@ const (
 	lingerTime  = time.Second
 )
 
-// ServePlain serves one accepted connection of a plain listener to its end.
+// ServePlain serves one accepted connection of a plain listener. It returns at
+// its end, or when it is parked.
 func (p *Proxy) ServePlain(ctx context.Context, s *socket.Socket) {
 	p.Metrics.Accepted(telemetry.HTTP)
-	defer p.Metrics.Closed(telemetry.HTTP)
 	client, ok := p.introduce(s, telemetry.HTTP)
 	if !ok {
+		p.Metrics.Closed(telemetry.HTTP)
 		return
 	}
-	p.exchanges(ctx, s, s, client)
+	p.exchanges(ctx, s, s, nil, client)
 }
 
 // ServeTLS serves one accepted connection of a TLS listener. It returns at its
-// end, or once a tunnel runs by itself.
+// end, or once a tunnel runs by itself or it is parked.
 func (p *Proxy) ServeTLS(ctx context.Context, s *socket.Socket) {
 	p.Metrics.Accepted(telemetry.HTTPS)
 	if !p.serveTLS(ctx, s) {
@@ -45,8 +46,8 @@ func (p *Proxy) ServeTLS(ctx context.Context, s *socket.Socket) {
 	}
 }
 
-// serveTLS reports whether the connection lives on as a tunnel.
-func (p *Proxy) serveTLS(ctx context.Context, s *socket.Socket) (tunnel bool) {
+// serveTLS reports whether somebody else sees to the end of the connection.
+func (p *Proxy) serveTLS(ctx context.Context, s *socket.Socket) (handed bool) {
 	client, ok := p.introduce(s, telemetry.HTTPS)
 	if !ok {
 		return false
@@ -62,9 +63,9 @@ func (p *Proxy) serveTLS(ctx context.Context, s *socket.Socket) (tunnel bool) {
 	return p.route(ctx, s, client, &h)
 }
 
-// route decides by the server name. It reports whether the connection lives on
-// as a tunnel.
-func (p *Proxy) route(ctx context.Context, s *socket.Socket, client *message.Client, h *hello.Hello) (tunnel bool) {
+// route decides by the server name. It reports whether somebody else sees to
+// the end of the connection.
+func (p *Proxy) route(ctx context.Context, s *socket.Socket, client *message.Client, h *hello.Hello) (handed bool) {
 	name := serverName(h.ServerName)
 	client.ServerName = string(name)
 	snap := p.Snapshot()
@@ -81,7 +82,7 @@ func (p *Proxy) route(ctx context.Context, s *socket.Socket, client *message.Cli
 	case h.IsACME() && site.OwnsChallenges:
 		p.challenge(ctx, s, client, snap)
 	default:
-		p.terminate(ctx, s, client, snap)
+		return p.terminate(ctx, s, client, snap)
 	}
 	return false
 }
@@ -189,9 +190,10 @@ func shake(ctx context.Context, t *tls.Conn, limit time.Duration) error {
 	return t.HandshakeContext(ctx)
 }
 
-// terminate does the handshake and serves exchanges.
-func (p *Proxy) terminate(ctx context.Context, s *socket.Socket, client *message.Client, snap *Snapshot) {
-	t := tls.Server(s, p.Certificates.ServerConfig())
+// terminate does the handshake and serves exchanges, if there can be any.
+func (p *Proxy) terminate(ctx context.Context, s *socket.Socket, client *message.Client, snap *Snapshot) bool {
+	records := socket.NewRecords(s)
+	t := tls.Server(records, p.Certificates.ServerConfig())
 	if err := shake(ctx, t, snap.Timeouts.Handshake); err != nil {
 		cause := telemetry.Handshake
 		if !p.Certificates.Has(client.ServerName) {
@@ -199,29 +201,15 @@ func (p *Proxy) terminate(ctx context.Context, s *socket.Socket, client *message
 		}
 		p.refused(client, cause, err.Error())
 		s.CloseLinger(lingerBytes, lingerTime)
-		return
+		return false
 	}
 	state := t.ConnectionState()
 	client.TLS = true
 	client.ALPN, client.TLSVersion, client.CipherSuite = state.NegotiatedProtocol, state.Version, state.CipherSuite
 	name, local := client.ServerName, s.Local().Addr()
 	client.Covers = func(host string) bool { return p.Certificates.Covers(name, local, host) }
-	p.exchanges(ctx, t, s, client)
-}
-
-// exchanges serves HTTP on a connection, in the protocol that was agreed on.
-func (p *Proxy) exchanges(ctx context.Context, rw io.ReadWriter, s *socket.Socket, client *message.Client) {
-	c := p.codec(rw, s, client)
-	p.conns.add(c)
-	if p.draining.Load() {
-		c.Drain()
-	}
-	err := c.Serve(ctx)
-	p.conns.remove(c)
-	client.Close()
-	if err != nil && !errors.Is(err, h1.ErrUpgraded) {
-		p.Log.Debug().Str("client", client.Addr.String()).Err(err).Msg("connection ended")
-	}
+	p.exchanges(ctx, t, s, records, client)
+	return true
 }
 
 func (p *Proxy) codec(rw io.ReadWriter, s *socket.Socket, client *message.Client) codec {

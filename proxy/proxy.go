@@ -50,7 +50,7 @@ type Proxy struct {
 	via      string             // our token in Via, of this process alone
 	conns    *registry[codec]
 	live     *registry[*live]
-	tunnels  sync.WaitGroup // passthrough connections, which no goroutine waits for
+	tunnels  sync.WaitGroup // passthrough connections and those with exchanges, which may be nobody's goroutine
 	draining atomic.Bool
 }
 
@@ -86,8 +86,9 @@ func (p *Proxy) Drain() {
 	p.conns.each(codec.Drain)
 }
 
-// WaitTunnels returns when the last passthrough connection has ended. Nothing
-// may be accepted any more.
+// WaitTunnels returns when the last connection has ended that lives on without
+// the goroutine it was served with first: a tunnel, or one that was parked.
+// Nothing may be accepted any more.
 func (p *Proxy) WaitTunnels() { p.tunnels.Wait() }
 
 // Abort ends whatever is left.

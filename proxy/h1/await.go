@@ -11,23 +11,15 @@ import (
 
 // await waits for the first byte of a request, without a buffer where that
 // costs nothing, and reports whether there is one: if so c.x holds it. No
-// error means that the client has left, or was idle for too long.
+// error means that the client has left, or was idle for too long. After
+// ErrParked the connection is somebody else's.
 func (c *Conn) await() (arrived bool, err error) {
 	if c.x != nil {
 		c.x.ex.Trace.Start = time.Now()
 		return true, nil // pipelined
 	}
-	c.rest()
-	switch {
-	case c.bare == nil:
-		err = c.awaitByte()
-	case c.used:
-		err = c.bare.WaitReadable(time.Time{})
-	default:
-		// On a new connection the request is often there already.
-	}
-	if err == nil {
-		err = c.firstRead()
+	if err = c.waitFirst(); err == ErrParked {
+		return false, err
 	}
 	c.wake()
 	if err == nil {
@@ -41,6 +33,26 @@ func (c *Conn) await() (arrived bool, err error) {
 		err = nil
 	}
 	return false, err
+}
+
+func (c *Conn) waitFirst() error {
+	if c.again != nil {
+		if err := c.park(); err != errStay {
+			return err
+		}
+	}
+	c.rest(c.idleLimit())
+	if c.bare == nil {
+		if err := c.awaitByte(); err != nil {
+			return err
+		}
+	} else if c.used {
+		if err := c.bare.WaitReadable(time.Time{}); err != nil {
+			return err
+		}
+	}
+	// On a new connection the request is often there already.
+	return c.firstRead()
 }
 
 // firstRead reads into a fresh exchange.
@@ -67,14 +79,18 @@ func (c *Conn) awaitByte() error {
 	return nil
 }
 
+// idleLimit is how long the client may take to begin a request; 0 is for ever.
+func (c *Conn) idleLimit() time.Duration {
+	if c.used {
+		return c.config.KeepAlive
+	}
+	return c.config.RequestHead
+}
+
 // rest sets the deadline of an idle connection.
-func (c *Conn) rest() {
+func (c *Conn) rest(limit time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	limit := c.config.KeepAlive
-	if !c.used {
-		limit = c.config.RequestHead
-	}
 	var until time.Time
 	if limit > 0 {
 		until = time.Now().Add(limit)

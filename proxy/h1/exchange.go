@@ -129,7 +129,9 @@ type clientReader exchange
 func (r *clientReader) Read(p []byte) (int, error) {
 	x := (*exchange)(r)
 	if !x.inBody { // changed only while nobody reads
-		return readSome(x.conn.rw, p)
+		n, err := readSome(x.conn.rw, p)
+		x.conn.full = n == len(p)
+		return n, err
 	}
 	for {
 		w, err := x.arm()
@@ -137,6 +139,7 @@ func (r *clientReader) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		n, err := readSome(x.conn.rw, p)
+		x.conn.full = n == len(p)
 		if n > 0 {
 			return n, x.arrived(n, w)
 		}

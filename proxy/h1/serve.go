@@ -32,8 +32,14 @@ type Conn struct {
 	handler message.Handler
 	scheme  []byte
 
+	records *socket.Records // below TLS, if that can be parked; nil otherwise
+	again   func()          // called when a parked connection is to be served; nil: it is not parked
+	woken   func(bool)      // wokenUp, bound once
+
 	x        *exchange // of the current request; nil while idle; owned by Serve
 	used     bool      // a request was read; owned by Serve
+	silent   bool      // it was parked until a limit passed; owned by Serve
+	full     bool      // TLS may hold more of what it was asked for last; owned by Serve
 	first    [1]byte   // where awaitByte reads
 	draining atomic.Bool
 
@@ -56,13 +62,27 @@ func newConn(c *Config, rw io.ReadWriter, w wire, client *message.Client, h mess
 	return conn
 }
 
+// Parked has Serve return ErrParked, instead of waiting with a goroutine, when
+// the connection is idle and the memory of everything but the Conn can be given
+// back. again is then called, from another goroutine, when Serve is to be called
+// again: nobody else may do that. A TLS connection is parked only if it reads
+// from records, its socket. To be called before Serve.
+func (c *Conn) Parked(records *socket.Records, again func()) {
+	c.records, c.again, c.woken = records, again, c.wokenUp
+}
+
+// ErrParked is returned by Serve for a connection that waits for its next
+// request without a goroutine. Whoever gets it must not touch the connection:
+// it may be served already.
+var ErrParked = errors.New("connection is parked")
+
 // ErrUpgraded is returned by Serve when Stream.Upgrade handed the connection
 // over; it then belongs to the Duplex.
 var ErrUpgraded = errors.New("connection was handed over")
 
 // Serve reads requests one after the other and has the handler answer them,
 // until the client leaves, a fault, a timeout, or Drain. It closes the
-// connection unless it returns ErrUpgraded. nil is an orderly end.
+// connection unless it returns ErrUpgraded or ErrParked. nil is an orderly end.
 func (c *Conn) Serve(ctx context.Context) error {
 	c.wire.SetWriteTimeout(c.config.Timeouts.ResponseWrite) // TLS writes before we do
 	for {
@@ -76,6 +96,9 @@ func (c *Conn) Serve(ctx context.Context) error {
 // serveOne answers one request and reports whether there may be another.
 func (c *Conn) serveOne(ctx context.Context) (again bool, err error) {
 	arrived, err := c.await()
+	if err == ErrParked {
+		return false, err
+	}
 	if !arrived {
 		c.close()
 		return false, err

@@ -13,7 +13,7 @@ type parking struct {
 
 // Park gives the Socket to its Loop until it is readable (bytes, the peer's end
 // or an error), until limit has passed, or until Close, the end of the loop, or
-// a read deadline. Then f runs once, on another goroutine; readable is true
+// the read deadline. Then f runs once, on another goroutine; readable is true
 // only in the first case, and may then be a false alarm. A limit of 0 is none,
 // others are met at most a second late. It takes no system call. Nobody may
 // read or write a parked Socket. When Park fails, f does not run.
@@ -31,6 +31,9 @@ func (s *Socket) Park(limit time.Duration, f func(readable bool)) error {
 	s.parking.then, s.parking.until = f, 0
 	if limit > 0 {
 		s.parkUntil(s.loop.tickAfter(limit))
+	}
+	if at := s.in.deadline.Load(); at != 0 {
+		s.parkUntil(s.loop.tickAt(epoch.Add(time.Duration(at))))
 	}
 	// An event comes before this and leaves fresh, or after it and sees parked.
 	state := s.state.Or(parked) | parked

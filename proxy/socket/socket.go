@@ -123,6 +123,12 @@ func (s *Socket) Quiet() bool {
 	return s.Idle()
 }
 
+// Pending reports whether a Read may find something without waiting: false is
+// certain but for an event of the last moment, true is not.
+func (s *Socket) Pending() bool {
+	return s.state.Load()&joined == 0 || s.in.news.Load() == fresh || len(s.ahead) > 0
+}
+
 // ready asks, without waiting, which of the events a descriptor has; errors
 // and hang-ups are always reported.
 func ready(fd int, events int16) int16 {

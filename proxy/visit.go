@@ -1,0 +1,55 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"usher/proxy/h1"
+	"usher/proxy/message"
+	"usher/proxy/socket"
+	"usher/telemetry"
+)
+
+// visit is a connection that carries exchanges, from the first one to its end.
+// While it is parked no goroutine knows of it.
+type visit struct {
+	p      *Proxy
+	ctx    context.Context
+	codec  codec
+	client *message.Client
+	kind   telemetry.Kind
+}
+
+// exchanges serves HTTP on a connection, in the protocol that was agreed on. It
+// returns when the connection has ended or can do without this goroutine, and
+// sees to its end. records is what lies below TLS, nil on a plain connection.
+func (p *Proxy) exchanges(ctx context.Context, rw io.ReadWriter, s *socket.Socket, records *socket.Records, client *message.Client) {
+	v := &visit{p: p, ctx: ctx, codec: p.codec(rw, s, client), client: client, kind: kind(client.TLS)}
+	if c, ok := v.codec.(*h1.Conn); ok {
+		c.Parked(records, v.serve)
+	}
+	p.tunnels.Add(1)
+	p.conns.add(v.codec)
+	if p.draining.Load() {
+		v.codec.Drain()
+	}
+	v.serve()
+}
+
+// serve answers requests until the connection ends or is parked. After that it
+// may run elsewhere already.
+func (v *visit) serve() {
+	err := v.codec.Serve(v.ctx)
+	if err == h1.ErrParked {
+		return
+	}
+	p := v.p
+	defer p.tunnels.Done()
+	p.conns.remove(v.codec)
+	v.client.Close()
+	p.Metrics.Closed(v.kind)
+	if err != nil && !errors.Is(err, h1.ErrUpgraded) {
+		p.Log.Debug().Str("client", v.client.Addr.String()).Err(err).Msg("connection ended")
+	}
+}
