@@ -199,7 +199,6 @@ func affinity(host []byte) upstream.Affinity {
 // forward sends the exchange to a pool and relays what comes back.
 func (p *Proxy) forward(ctx context.Context, snap *Snapshot, site *Site, pool *upstream.Pool, want upstream.Affinity, ex *message.Exchange) {
 	p.rewriteRequest(snap, ex)
-	upstream.Replayable(ex)
 	lease, err := pool.RoundTrip(ctx, ex, want)
 	if err != nil {
 		p.fail(site, ex, err)

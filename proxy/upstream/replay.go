@@ -10,8 +10,7 @@ import (
 // replayLimit is how much of a body is kept so that it can be sent again.
 const replayLimit = 64 << 10
 
-// replayBody keeps what was read of the body of an idempotent request. One
-// goroutine reads; rewind is called between attempts.
+// replayBody keeps what was read of the body of a request. One goroutine reads; rewind is called between attempts.
 type replayBody struct {
 	message.Body
 	kept bytes.Buffer
@@ -20,12 +19,12 @@ type replayBody struct {
 	done error
 }
 
-// Replayable wraps the body of a request that may be sent again. A request
-// that is not idempotent keeps its body: it is tried again only if nothing of
-// it was read.
-func Replayable(ex *message.Exchange) {
+// keep wraps the body of a request that may be sent again: an idempotent one,
+// and on HTTP/2 every one, since there a VM says what it has not processed (RFC
+// 9113 section 8.7). Any other is tried again only if nothing of it was read.
+func (p *Pool) keep(ex *message.Exchange) {
 	body, ok := ex.Request.Body.(held)
-	if ok && idempotent(ex.Request.Method) && ex.Request.Length <= replayLimit {
+	if ok && (p.spec.HTTP2 || idempotent(ex.Request.Method)) && ex.Request.Length <= replayLimit {
 		ex.Request.Body = &replayBody{Body: body.(message.Body)}
 	}
 }

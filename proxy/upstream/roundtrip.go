@@ -19,6 +19,7 @@ import (
 func (p *Pool) RoundTrip(ctx context.Context, ex *message.Exchange, want Affinity) (*Lease, error) {
 	start := time.Now()
 	p.budget.earn()
+	p.keep(ex)
 	w := wish{affinity: want, again: ex.Request.Body == nil && idempotent(ex.Request.Method), now: start.UnixNano()}
 	if want == 0 && p.spec.Balance.Method >= IPHash {
 		w.affinity = p.Key(ex)
