@@ -90,16 +90,22 @@ func (c udp) say(s string) {
 	}
 }
 
-// ask says something until it is answered, as what uses UDP does.
+// ask says something until it is answered, as what uses UDP does. A port that
+// is still or again closed is tried again.
 func (c udp) ask(s string) (answer string) {
 	c.t.Helper()
 	buf := make([]byte, 1<<16)
-	for range 20 {
-		c.say(s)
-		c.SetReadDeadline(time.Now().Add(peer.Patience / 20))
-		if n, err := c.Read(buf); err == nil {
-			return string(buf[:n])
+	for end := time.Now().Add(peer.Patience); time.Now().Before(end); {
+		again := time.After(20 * time.Millisecond)
+		if _, err := c.Write([]byte(s)); err == nil {
+			c.SetReadDeadline(time.Now().Add(time.Second))
+			for n, err := 0, error(nil); err == nil; {
+				if n, err = c.Read(buf); err == nil && strings.HasSuffix(string(buf[:n]), s) { // no late answer to another
+					return string(buf[:n])
+				}
+			}
 		}
+		<-again
 	}
 	c.t.Fatalf("no answer to %.60q", s)
 	return ""
