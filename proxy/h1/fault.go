@@ -37,6 +37,7 @@ const (
 	errSwitched   fault = "a 101 that was not asked for"
 	errInterim    fault = "over 64 interim responses"
 	errSurplus    fault = "bytes that belong to no response"
+	errEnded      fault = "the kept connection has ended"
 	errSilent     fault = "no answer in time"
 	errSlowHead   fault = "the request head took too long"
 	errSlowBody   fault = "the request body came too slowly"

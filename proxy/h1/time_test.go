@@ -46,6 +46,7 @@ func (p *pipe) SetWriteTimeout(d time.Duration) {
 func (p *pipe) CloseWrite() error                      { return nil }
 func (p *pipe) CloseLinger(int64, time.Duration) error { return p.Close() }
 func (p *pipe) Idle() bool                             { return true }
+func (p *pipe) Quiet() bool                            { return true }
 
 func (p *pipe) Abort() error {
 	p.aborted = true

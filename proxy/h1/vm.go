@@ -101,6 +101,8 @@ func (v *VM) begin(ctx context.Context, ex *message.Exchange, silent time.Durati
 		return clientGone()
 	case len(v.in.unread()) > 0:
 		return &message.Error{Side: message.VMSide, Status: 502, Replay: true, Err: errSurplus}
+	case v.exchange > 1 && !repeatable(&ex.Request) && !v.wire.Idle():
+		return &message.Error{Side: message.VMSide, Status: 502, Replay: true, Err: errEnded}
 	}
 	return nil
 }
@@ -158,8 +160,20 @@ func (v *VM) Duplex() message.Duplex {
 	return d
 }
 
-// Idle reports whether an idle connection is still open and silent.
-func (v *VM) Idle() bool { return len(v.in.unread()) == 0 && v.wire.Idle() }
+// Idle reports whether an idle connection is still open and silent, as far as
+// that is known without a system call. RoundTrip asks again for a request that
+// could not be sent twice.
+func (v *VM) Idle() bool { return len(v.in.unread()) == 0 && v.wire.Quiet() }
+
+// repeatable reports whether a request may be sent again when the connection
+// turns out to be closed (RFC 9110 section 9.2.2).
+func repeatable(r *message.Request) bool {
+	switch string(r.Method) {
+	case "GET", "HEAD", "OPTIONS":
+		return r.Body == nil
+	}
+	return false
+}
 
 // Close frees the connection. It may be called from any goroutine to unblock
 // RoundTrip and body reads.

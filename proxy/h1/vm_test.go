@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -251,4 +252,33 @@ func TestWrappedBodies(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestEndedConnectionIsSeenBeforeAPost: a request that may not be sent twice is
+// not risked on a connection that has ended, however late the loop tells it.
+func TestEndedConnectionIsSeenBeforeAPost(t *testing.T) {
+	near, far := pair(t)
+	v := NewVM(near, near)
+	go func() {
+		far.Read(make([]byte, 1000))
+		far.Write([]byte(answer200))
+	}()
+	get := &message.Exchange{Request: message.Request{Method: []byte("GET"), Path: []byte("/"), Authority: []byte("x")}}
+	if err := v.RoundTrip(t.Context(), get, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(get.Response.Body); err != nil || !v.Finish() {
+		t.Fatal(err)
+	}
+	far.Close()
+	for near.Idle() {
+		runtime.Gosched()
+	}
+	post := &message.Exchange{Request: message.Request{Method: []byte("POST"), Path: []byte("/"), Authority: []byte("x")}}
+	err := v.RoundTrip(t.Context(), post, 0)
+	var e *message.Error
+	if !errors.As(err, &e) || !e.Replay || v.Sent() {
+		t.Errorf("err = %v, sent %v", err, v.Sent())
+	}
+	v.Finish()
 }

@@ -18,6 +18,7 @@ type wire interface {
 	Abort() error
 	Watch(gone func())
 	Idle() bool
+	Quiet() bool
 }
 
 // What a lingering close, and a connection that is to be used again, reads of
