@@ -23,6 +23,7 @@ type end struct {
 	readable bool // there may be something to read
 	blocked  bool // the kernel takes no bytes for it until it says so
 	outward  bool // registered for the news that it does
+	ending   bool // it sends no more, though not all may be read yet
 	thorough bool // a short read does not say that nothing is left
 	eof      bool // it has sent all; read, though maybe not yet passed on
 	lost     bool // reading it has failed
@@ -59,6 +60,7 @@ func (e *end) Ready(events uint32) {
 	if events&(hangUp|unix.EPOLLPRI) != 0 {
 		e.thorough = true
 	}
+	e.ending = e.ending || events&(hangUp|unix.EPOLLPRI) == unix.EPOLLRDHUP
 	// Nothing reads e any more, so no read will tell.
 	if (e.eof || e.over) && (events&unix.EPOLLERR != 0 || events&unix.EPOLLHUP != 0 && !e.finSent) {
 		e.fail(pending(e.fd))
@@ -101,7 +103,10 @@ func (e *end) pending() bool { return len(e.held) > 0 || e.piped > 0 }
 func (e *end) atEnd() bool {
 	switch {
 	case e.eof:
-		unix.Shutdown(e.peer.fd, unix.SHUT_WR)
+		// The end of both flows closes both, which says as much.
+		if last := e.peer.over && !e.broken && !e.peer.broken; !last {
+			finish(e.peer.fd)
+		}
 		e.peer.finSent = true
 		e.over = true
 	case e.lost:
@@ -142,7 +147,8 @@ func (e *end) flushOnce() (int, error) {
 		}
 		return n, err
 	}
-	n, err := unix.Write(e.peer.fd, e.held)
+	// What is left to read is the end, as a rule, and that is read at once.
+	n, err := sendOnce(e.peer.fd, e.held, e.ending && e.readable)
 	if err != nil {
 		return 0, err
 	}

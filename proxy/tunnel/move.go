@@ -28,12 +28,9 @@ func (e *end) read() (int, error) {
 // copy reads through the buffer that all wires of the lane share.
 func (e *end) copy() (int, error) {
 	scratch := e.wire.lane.scratch[:]
-	n, err := unix.Read(e.fd, scratch)
-	switch {
-	case err != nil:
+	n, err := readOnce(e.fd, scratch)
+	if err != nil {
 		return 0, err
-	case n == 0:
-		return 0, io.EOF
 	}
 	if n < len(scratch) && !e.thorough {
 		e.readable = false // and the next byte makes an event

@@ -117,16 +117,16 @@ func (w *wire) run(e *end) {
 	}
 	switch {
 	case w.ends[0].over && w.ends[1].over:
-		w.finish()
+		w.conclude()
 	case left <= 0:
 		w.lane.loop.Again(e.slot)
 	}
 }
 
-// finish ends the wire when both flows have. A reset is passed on when the
+// conclude ends the wire when both flows have. A reset is passed on when the
 // bytes before it have arrived, or do not get on: it would overtake them. The
 // caller holds mu.
-func (w *wire) finish() {
+func (w *wire) conclude() {
 	left := 0
 	for i := range w.ends {
 		if e := &w.ends[i]; e.peer.broken && !e.broken {
@@ -162,7 +162,7 @@ func (w *wire) Expire() {
 	}
 	if w.ends[0].over && w.ends[1].over {
 		w.waits++
-		w.finish()
+		w.conclude()
 		return
 	}
 	quiet := time.Duration(w.lane.loop.Ticks()-w.last) * socket.Tick
@@ -220,7 +220,7 @@ func (e *end) close() {
 	if e.peer.broken {
 		unix.SetsockoptLinger(e.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
-	unix.Close(e.fd)
+	closeNow(e.fd)
 	e.fd = -1
 }
 
