@@ -188,7 +188,7 @@ func (l *Loop) Add(fd int, events uint32, h Handler) (Slot, error) {
 	}
 	s := l.take(h)
 	l.levels = l.levels || events&(unix.EPOLLET|unix.EPOLLONESHOT) == 0
-	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, s.event(events)); err != nil {
+	if err := epollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, s.event(events)); err != nil {
 		l.put(s)
 		return Slot{}, failed("epoll_ctl", err)
 	}
@@ -228,7 +228,7 @@ func (l *Loop) Modify(fd int, s Slot, events uint32) error {
 	if l.ended || s.free() {
 		return closedError{}
 	}
-	return failed("epoll_ctl", unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, fd, s.event(events)))
+	return failed("epoll_ctl", epollCtl(l.epoll, unix.EPOLL_CTL_MOD, fd, s.event(events)))
 }
 
 // Remove ends a registration. Afterwards the handler may still run once for
@@ -237,7 +237,7 @@ func (l *Loop) Remove(fd int, s Slot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.ended && !s.free() {
-		unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+		epollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
 		l.put(s)
 	}
 }

@@ -67,3 +67,12 @@ func pollOnce(epoll int, events []unix.EpollEvent) int {
 	}
 	return int(n)
 }
+
+// epollCtl is one epoll_ctl system call.
+func epollCtl(epoll, op, fd int, e *unix.EpollEvent) error {
+	_, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epoll), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(e)), 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
