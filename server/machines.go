@@ -25,8 +25,14 @@ func (b *builder) machine(a config.Backend) *vm.Machine {
 	return nil
 }
 
-// specsOf are the VMs of a configuration that have a life of their own.
-func specsOf(c *config.Config) (specs []vm.Spec) {
+// specsOf are the VMs of a configuration: those of [vms], and the addresses
+// that somebody has drained.
+func specsOf(c *config.Config, addressed map[string]bool) (specs []vm.Spec) {
+	for host := range addressed {
+		if _, named := c.VMs[host]; !named && hasHost(c, host) {
+			specs = append(specs, vm.Spec{Name: host})
+		}
+	}
 	for _, v := range c.VMs {
 		specs = append(specs, vm.Spec{
 			Name: v.Name, Start: v.Start, Stop: v.Stop, Restart: v.Restart,

@@ -1,0 +1,141 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"usher/e2e/peer"
+	"usher/e2e/rig"
+)
+
+// vmState is what usher says of one address.
+type vmState struct {
+	Name, Address, Source, Health, Why string
+	Sites, Limit                       int
+	Requests, Ejections, Retries       int
+	Checks                             []struct {
+		What, State, Reason string
+		Passed, Failed      int
+	}
+	Machine struct {
+		State, Why, Hook string
+		Drained          bool
+		LookError        string `json:"lookup_error"`
+	}
+}
+
+// vmStates asks the admin API for every address.
+func vmStates(t testing.TB, u *rig.Usher) map[string]vmState {
+	t.Helper()
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", u.Admin)
+	}}}
+	r, err := c.Get("http://localhost/v1/vms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	var list []vmState
+	if err := json.NewDecoder(r.Body).Decode(&list); err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]vmState)
+	for _, v := range list {
+		all[v.Address] = v
+	}
+	return all
+}
+
+// become waits until usher says that an address is in a state.
+func become(t testing.TB, u *rig.Usher, address, health string) vmState {
+	t.Helper()
+	var last vmState
+	defer func() {
+		if t.Failed() {
+			t.Logf("%s: %+v", address, last)
+		}
+	}()
+	rig.Eventually(t, address+" is "+health, func() bool {
+		last = vmStates(t, u)[address]
+		return last.Health == health
+	})
+	return last
+}
+
+// addresses waits until usher has exactly these addresses for a source.
+func addresses(t testing.TB, u *rig.Usher, source string, want ...string) {
+	t.Helper()
+	rig.Eventually(t, source+" is at "+strings.Join(want, ", "), func() bool {
+		n := 0
+		for _, v := range vmStates(t, u) {
+			if v.Source == source {
+				n++
+			}
+		}
+		for _, a := range want {
+			if vmStates(t, u)[a].Source != source {
+				return false
+			}
+		}
+		return n == len(want)
+	})
+}
+
+// command runs a command of usher that must succeed.
+func command(t testing.TB, u *rig.Usher, args ...string) string {
+	t.Helper()
+	out, errs, code := u.CLI(args...)
+	if code != 0 {
+		t.Fatalf("usher %v: %d %s%s", args, code, out, errs)
+	}
+	return out
+}
+
+// shares asks n times on one connection, with fields that may differ, and
+// counts the answers.
+func shares(c *peer.Client, host string, n int, fields func(i int) string) map[string]int {
+	seen := make(map[string]int)
+	for i := range n {
+		var more []string
+		if fields != nil {
+			more = []string{fields(i)}
+		}
+		p := c.Get(host, "/", more...)
+		if p.Status != 200 {
+			seen[fmt.Sprint(p.Status)]++
+			continue
+		}
+		seen[string(p.Body)]++
+	}
+	return seen
+}
+
+// named are VMs that answer with their names, on one port and addresses of
+// their own.
+func named(t testing.TB, names ...string) (vms []*peer.VM, port string) {
+	t.Helper()
+	at := rig.FreePort(t, rig.LoopbackIP())
+	_, port, _ = net.SplitHostPort(at)
+	for _, name := range names {
+		vms = append(vms, peer.ListenAt(t, net.JoinHostPort(rig.LoopbackIP(), port), peer.Name(name)))
+	}
+	return vms, port
+}
+
+func ip(addr string) string {
+	host, _, _ := net.SplitHostPort(addr)
+	return host
+}
+
+// took is how long f takes.
+func took(f func()) time.Duration {
+	begun := time.Now()
+	f()
+	return time.Since(begun)
+}
