@@ -24,7 +24,7 @@ func (s *Server) VMs() []admin.VM {
 		count(byAddress, f.EachPool)
 	}
 	w.snapshot.Pools.Each(func(p *upstream.Pool) {
-		for _, k := range p.Backends() {
+		for _, k := range p.Look() {
 			if v := byAddress[k.String()]; v != nil {
 				add(v, k.State())
 			}
@@ -53,7 +53,7 @@ func (s *Server) VMs() []admin.VM {
 func count(all map[string]*admin.VM, eachPool func(func(*upstream.Pool))) {
 	seen := make(map[string]bool)
 	eachPool(func(p *upstream.Pool) {
-		for _, k := range p.Backends() {
+		for _, k := range p.Look() {
 			a := k.String()
 			if seen[a] {
 				continue

@@ -383,7 +383,7 @@ func FuzzCookie(f *testing.F) {
 func BenchmarkChoose(b *testing.B) {
 	for _, n := range []int{1, 2, 10} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			p, _ := newPool(NewSet(Dialer{}).network, "", some(n))
+			p, _ := newPool(NewSet(Dialer{}).network, key{}, new(some(n)), some(n).Addresses)
 			w := wish{now: time.Now().UnixNano()}
 			b.ReportAllocs()
 			for b.Loop() {

@@ -76,6 +76,29 @@ type network struct {
 	mu    sync.Mutex
 	said  map[place]*said // mu
 	gates map[place]*gate // mu
+	pools map[key]*Pool   // mu; that are not retired
+	plans uint64          // mu
+}
+
+// pool is the newest one with a key, or nil.
+func (n *network) pool(k key) *Pool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.pools[k]
+}
+
+func (n *network) remember(p *Pool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.pools[p.key] = p
+}
+
+func (n *network) forget(p *Pool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pools[p.key] == p {
+		delete(n.pools, p.key)
+	}
 }
 
 // place is one address, on a machine if that is known.

@@ -57,7 +57,7 @@ const tiers = 6
 
 // choose enters a backend for a request. It does not wait.
 func (p *Pool) choose(w *wish) (*Backend, lack) {
-	all := p.roster.Load().backends
+	all := p.Backends()
 	if len(all) == 1 {
 		return only(all[0], w)
 	}

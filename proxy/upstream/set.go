@@ -32,7 +32,8 @@ type Names interface {
 
 // Set is the pools of one generation. It is never changed once planned.
 type Set struct {
-	pools   map[string]*Pool
+	pools   []*Pool
+	plan    uint64 // that it comes from
 	network *network
 }
 
@@ -44,49 +45,74 @@ func NewSet(d Dialer) *Set {
 	if d.DialFrom == nil {
 		d.DialFrom = socket.DialTransparent
 	}
-	return &Set{pools: map[string]*Pool{}, network: &network{Dialer: d, said: map[place]*said{}, gates: map[place]*gate{}}}
+	return &Set{network: &network{Dialer: d, said: map[place]*said{}, gates: map[place]*gate{}, pools: map[key]*Pool{}}}
 }
 
 // Plan collects the pools of the next generation. It changes nothing of the
-// present one and is used by one goroutine. It ends with Done or Discard.
+// present one and is used by one goroutine, while no other plan is. It ends
+// with Done or Discard.
 type Plan struct {
 	old, next *Set
 	made      []*Pool
+	specs     map[string]*Spec // without addresses, by what they are told apart by
+	buf       print
 }
 
 // Plan begins the next generation.
 func (s *Set) Plan() *Plan {
-	return &Plan{old: s, next: &Set{pools: make(map[string]*Pool, len(s.pools)), network: s.network}}
+	n := s.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.plans++
+	next := &Set{pools: make([]*Pool, 0, len(s.pools)), plan: n.plans, network: n}
+	return &Plan{old: s, next: next, specs: make(map[string]*Spec)}
 }
 
 // Pool returns the pool of a Spec: the present one if there is an equal Spec,
 // else a new one, whose names are looked up and whose health is checked from
 // now on. It fails when the TLS trust cannot be read.
 func (p *Plan) Pool(spec Spec) (*Pool, error) {
-	key := spec.key()
-	if pool := p.next.pools[key]; pool != nil {
+	k, settings := spec.key(p.buf[:0])
+	p.buf = settings
+	if pool := p.next.network.pool(k); pool != nil && p.has(pool) {
+		p.Keep(pool)
 		return pool, nil
 	}
-	pool := p.old.pools[key]
-	if pool == nil {
-		var err error
-		if pool, err = newPool(p.next.network, key, spec); err != nil {
-			return nil, err
-		}
-		p.made = append(p.made, pool)
+	addresses := spec.Addresses
+	shared := p.specs[string(settings)]
+	if shared == nil {
+		spec.Addresses = nil
+		shared = &spec
+		p.specs[string(settings)] = shared
 	}
-	p.next.pools[key] = pool
+	pool, err := newPool(p.next.network, k, shared, addresses)
+	if err != nil {
+		return nil, err
+	}
+	p.next.network.remember(pool)
+	p.made = append(p.made, pool)
+	p.Keep(pool)
 	return pool, nil
 }
 
+// has reports whether a pool is of the present generation or of the next.
+func (p *Plan) has(pool *Pool) bool {
+	return pool.planned == p.old.plan || pool.planned == p.next.plan
+}
+
 // Keep takes a pool of the present generation over as it is.
-func (p *Plan) Keep(pool *Pool) { p.next.pools[pool.key] = pool }
+func (p *Plan) Keep(pool *Pool) {
+	if pool.planned != p.next.plan {
+		pool.planned = p.next.plan
+		p.next.pools = append(p.next.pools, pool)
+	}
+}
 
 // Done is the planned set and the pools that are not in it any more; the
 // caller retires those once the next generation is published.
 func (p *Plan) Done() (next *Set, dropped []*Pool) {
-	for key, pool := range p.old.pools {
-		if p.next.pools[key] != pool {
+	for _, pool := range p.old.pools {
+		if pool.planned != p.next.plan {
 			dropped = append(dropped, pool)
 		}
 	}
@@ -96,6 +122,9 @@ func (p *Plan) Done() (next *Set, dropped []*Pool) {
 // Discard retires the pools that the plan has made: its generation is not
 // published. It may be called after Done.
 func (p *Plan) Discard() {
+	for _, pool := range p.old.pools {
+		pool.planned = p.old.plan
+	}
 	for _, pool := range p.made {
 		pool.Retire()
 	}
@@ -105,7 +134,7 @@ func (p *Plan) Discard() {
 // set calls it now and then.
 func (s *Set) Reap(now time.Time) {
 	for _, p := range s.pools {
-		for _, b := range p.Backends() {
+		for _, b := range p.Used() {
 			b.reap(now.Add(-idleLimit))
 			if b.shared != nil {
 				b.shared.reap(now, now.Add(-idleLimit))

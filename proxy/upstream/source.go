@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"errors"
-	"net/netip"
 	"slices"
 
 	"usher/proxy/upstream/names"
@@ -20,14 +19,36 @@ type source struct {
 // roster is the backends of a pool at one moment. It is never changed.
 type roster struct{ backends []*Backend }
 
-// watch makes the source of an address and, for a name, subscribes to it.
+// open makes the first roster. A feed that changes meanwhile waits for it.
+func (p *Pool) open() *roster {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r := p.roster.Load(); r != nil {
+		return r
+	}
+	p.follow = &follow{sources: make([]*source, 0, len(p.addresses))}
+	for i := range p.addresses {
+		p.follow.sources = append(p.follow.sources, p.watch(&p.addresses[i]))
+	}
+	r, _ := p.compose(false)
+	if p.closed { // a request of the generation before was late
+		for _, b := range r.backends {
+			b.close()
+		}
+	}
+	p.roster.Store(r)
+	return r
+}
+
+// watch makes the source of an address and, for a name, subscribes to it. mu is
+// held.
 func (p *Pool) watch(a *Address) *source {
 	s := &source{address: a, text: a.String()}
-	if _, err := netip.ParseAddr(a.Host); a.Unix != "" || err == nil && !a.SRV {
+	if a.fixed() {
 		return s
 	}
 	s.feed = p.feed(a)
-	p.ends = append(p.ends, s.feed.Subscribe(p.rebuild))
+	p.follow.ends = append(p.follow.ends, s.feed.Subscribe(p.rebuild))
 	return s
 }
 
@@ -43,7 +64,7 @@ func (p *Pool) feed(a *Address) *names.Feed {
 		return failed(errNoNames)
 	}
 	f, release := p.network.Names.Watch(a.Host, a.SRV)
-	p.ends = append(p.ends, release)
+	p.follow.ends = append(p.follow.ends, release)
 	return f
 }
 
@@ -67,26 +88,31 @@ func (p *Pool) rebuild() {
 		p.mu.Unlock()
 		return
 	}
-	var next, gone []*Backend
-	before := p.roster.Load()
-	for _, s := range p.sources {
-		now := p.backendsOf(s, before != nil)
+	next, gone := p.compose(true)
+	p.roster.Store(next)
+	p.mu.Unlock()
+	for _, b := range gone {
+		b.close()
+	}
+	p.changed()
+}
+
+// compose makes a roster of what the sources stand for now, and says who was in
+// the one before and is not in it. late says that the pool works already. mu is
+// held.
+func (p *Pool) compose(late bool) (next *roster, gone []*Backend) {
+	next = &roster{}
+	for _, s := range p.follow.sources {
+		now := p.backendsOf(s, late)
 		for _, b := range s.now {
 			if !slices.Contains(now, b) {
 				gone = append(gone, b)
 			}
 		}
 		s.now = now
-		next = append(next, now...)
+		next.backends = append(next.backends, now...)
 	}
-	p.roster.Store(&roster{next})
-	p.mu.Unlock()
-	for _, b := range gone {
-		b.close()
-	}
-	if before != nil {
-		p.changed()
-	}
+	return next, gone
 }
 
 // backendsOf is what a source stands for; late says that the pool works

@@ -1,14 +1,13 @@
 package upstream
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"usher/proxy/upstream/health"
@@ -19,17 +18,18 @@ import (
 // a VM that discovery finds, or the path of a Unix socket.
 type Address struct {
 	Host string // IP address or DNS name; empty for a VM with discovery
-	Port uint16 // 0 with SRV
 	Unix string
-	SRV  bool        // Host is the name of SRV records (RFC 2782)
 	VM   *vm.Machine // that it is on; nil when it has no name
 
-	Weight   int  // share of the work; 0 is 1, negative is no new work
-	Backup   bool // takes work only while no other one can
-	MaxConns int  // exchanges and tunnels at once; 0 is no limit
-	VMConns  int  // likewise, of all pools together at this address
+	Health   *health.Check // nil: it is not checked
+	Weight   int           // share of the work; 0 is 1, negative is no new work
+	MaxConns int           // exchanges and tunnels at once; 0 is no limit
+	VMConns  int           // likewise, of all pools together at this address
 
-	Health *health.Check // nil: it is not checked
+	// The small ones stand together: there may be very many addresses.
+	Port   uint16 // 0 with SRV
+	SRV    bool   // Host is the name of SRV records (RFC 2782)
+	Backup bool   // takes work only while no other one can
 }
 
 // String is "host:port" or "unix:/path", with the name of a discovered VM as
@@ -105,50 +105,26 @@ type Sticky struct {
 // Own is the set of our own listeners' addresses.
 type Own struct{ Has func(netip.AddrPort) bool }
 
-// key is equal for equal specs.
-func (s *Spec) key() string {
-	var b strings.Builder
-	for _, a := range s.Addresses {
-		b.WriteString(a.String())
-		if a != (Address{Host: a.Host, Port: a.Port, Unix: a.Unix}) {
-			fmt.Fprintf(&b, " %d %t %d %d %t", a.Weight, a.Backup, a.MaxConns, a.VMConns, a.SRV)
-			if a.VM != nil {
-				fmt.Fprintf(&b, " %q %t", a.VM.Name, a.Host == "")
-			}
-			if a.Health != nil {
-				fmt.Fprintf(&b, " %#v", *a.Health)
-			}
-		}
-		b.WriteByte('\n')
-	}
-	fmt.Fprintf(&b, "%s %d %d %d %t %t", s.ProxyProtocol, s.Connect, s.Hold, s.ResponseHead, s.Forbid != nil, s.HTTP2)
-	if s.UDP {
-		b.WriteString("\nudp")
-	}
-	if t := s.TLS; t != nil {
-		fmt.Fprintf(&b, "\ntls %q %t %x", t.ServerName, t.Insecure, sha256.Sum256(t.RootsPEM))
-	}
-	if s.Balance != (Balance{}) || s.SlowStart != 0 || s.Queue != 0 || s.QueueTimeout != 0 || s.Adaptive || s.NoEjection || s.Transparent {
-		fmt.Fprintf(&b, "\nwork %d %q %d %d %d %t %t %t", s.Balance.Method, s.Balance.Name, s.SlowStart, s.Queue, s.QueueTimeout, s.Adaptive, s.NoEjection, s.Transparent)
-	}
-	if c := s.Sticky; c != nil {
-		fmt.Fprintf(&b, "\nsticky %q %d %x", c.Cookie, c.TTL, sha256.Sum256(c.Key))
-	}
-	return b.String()
-}
-
 // perClient reports whether connections speak for one client, from their
 // first byte on.
 func (s *Spec) perClient() bool { return s.ProxyProtocol != "" || s.Transparent }
 
-// limited reports whether some backend has a limit that requests wait for.
-func (s *Spec) limited() bool {
-	for i := range s.Addresses {
-		if s.Addresses[i].MaxConns > 0 || s.Addresses[i].VMConns > 0 {
-			return true
-		}
+// hasLimit reports whether some backend has one that requests wait for.
+func hasLimit(all []Address) bool {
+	return slices.ContainsFunc(all, func(a Address) bool { return a.MaxConns > 0 || a.VMConns > 0 })
+}
+
+// passive reports whether nothing has to be followed of an address before it
+// gets work: no name, no check, no limit that it shares.
+func (a *Address) passive() bool { return a.fixed() && a.Health == nil && a.VMConns == 0 }
+
+// fixed reports whether the address says all by itself: it is no name.
+func (a *Address) fixed() bool {
+	if a.Unix != "" {
+		return true
 	}
-	return false
+	_, err := netip.ParseAddr(a.Host)
+	return err == nil && !a.SRV
 }
 
 // tlsConfig is nil for plain backends.

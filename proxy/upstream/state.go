@@ -112,7 +112,7 @@ func (p *Pool) Waiting() int {
 // Own is a backend that is one of our own listeners, as a name may turn out to
 // be at any time, and is therefore never dialed; nil for none.
 func (p *Pool) Own() *Backend {
-	for _, b := range p.Backends() {
+	for _, b := range p.Look() {
 		if p.forbids(b) {
 			return b
 		}

@@ -234,8 +234,8 @@ func TestDrained(t *testing.T) {
 func TestAMachineHearsOnceOfItsHealth(t *testing.T) {
 	vm := &sleeper{}
 	set := NewSet(Dialer{})
-	one, _ := newPool(set.network, "1", some(1))
-	two, _ := newPool(set.network, "2", some(1))
+	one, _ := newPool(set.network, key{1}, new(some(1)), some(1).Addresses)
+	two, _ := newPool(set.network, key{2}, new(some(1)), some(1).Addresses)
 	vm.give(one)
 	vm.give(two)
 	a, b := one.Backends()[0], two.Backends()[0]
