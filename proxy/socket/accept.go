@@ -60,7 +60,7 @@ func (l *Listener) tryAccept(fd uintptr) bool {
 }
 
 func (l *Listener) acceptOne(fd int) (*Socket, error) {
-	nfd, from, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	nfd, from, err := acceptRaw(fd)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (l *Listener) acceptOne(fd int) (*Socket, error) {
 	if l.wild {
 		local = netip.AddrPort{}
 	}
-	s := New(nfd, addrOf(from), local)
+	s := New(nfd, from, local)
 	s.loop, s.open = l.loop, &l.open
 	l.open.Add(1)
 	return s, nil

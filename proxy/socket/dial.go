@@ -115,13 +115,10 @@ func (d *Dialer) prepare(fd int) error {
 	if d.probe {
 		return prepareProbe(fd)
 	}
-	err := setOptions(fd, []option{
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, probeEvery},
-		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout / time.Millisecond)},
-	})
+	err := setOptions(fd, []option{{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}})
+	if err == nil {
+		err = Guard(fd)
+	}
 	if err != nil || !d.Local.IsValid() {
 		return err
 	}
@@ -149,6 +146,11 @@ func (s *Socket) connect(ctx context.Context, sa unix.Sockaddr) error {
 	default:
 		return failed("connect", err)
 	}
+	return s.outcome(ctx)
+}
+
+// outcome is how a connection in progress ended.
+func (s *Socket) outcome(ctx context.Context) error {
 	if err := s.connected(ctx); err != nil {
 		return err
 	}

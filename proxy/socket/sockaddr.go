@@ -66,7 +66,7 @@ type option struct{ level, name, value int }
 
 func setOptions(fd int, options []option) error {
 	for _, o := range options {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+		if err := setOption(fd, o); err != nil {
 			return failed("setsockopt", err)
 		}
 	}

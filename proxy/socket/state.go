@@ -149,11 +149,13 @@ func (s *Socket) CloseLinger(limit int64, d time.Duration) error {
 // of it: the caller closes it. It unblocks and waits for whoever uses the
 // Socket, which is closed from now on.
 func (s *Socket) Detach() (fd int, ahead []byte, err error) {
-	alone := make(chan struct{})
-	if !s.shut(alone) {
-		return -1, nil, closedError{}
+	if !s.detachAlone() {
+		alone := make(chan struct{})
+		if !s.shut(alone) {
+			return -1, nil, closedError{}
+		}
+		<-alone
 	}
-	<-alone
 	ahead, s.ahead = s.ahead, nil
 	return s.fd, ahead, nil
 }

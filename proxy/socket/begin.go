@@ -1,0 +1,208 @@
+package socket
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Target is the address of a VM in the kernel's form, made once for any number
+// of connections.
+type Target struct {
+	to     netip.AddrPort
+	family int
+	raw    unix.RawSockaddrAny
+	size   uintptr
+}
+
+// NewTarget is the Target of a TCP address.
+func NewTarget(to netip.AddrPort) (*Target, error) {
+	sa, family, err := sockaddrOf(to)
+	if err != nil {
+		return nil, err
+	}
+	t := &Target{to: netip.AddrPortFrom(to.Addr().Unmap(), to.Port()), family: family}
+	port := func(p *uint16) { binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(p))[:], to.Port()) }
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		raw := (*unix.RawSockaddrInet4)(unsafe.Pointer(&t.raw))
+		raw.Family, raw.Addr = unix.AF_INET, sa.Addr
+		port(&raw.Port)
+		t.size = unix.SizeofSockaddrInet4
+	case *unix.SockaddrInet6:
+		raw := (*unix.RawSockaddrInet6)(unsafe.Pointer(&t.raw))
+		raw.Family, raw.Addr, raw.Scope_id = unix.AF_INET6, sa.Addr, sa.ZoneId
+		port(&raw.Port)
+		t.size = unix.SizeofSockaddrInet6
+	}
+	return t, nil
+}
+
+// Begin connects to a VM as Dial does, but without waiting, and sends first, of
+// which there must be something: the last packet of the handshake carries it.
+// It returns the descriptor, which is the caller's, and how many bytes of first
+// the kernel took. While the VM has not answered yet, as one on another machine
+// cannot have, the error is ErrWait and Finish goes on. The descriptor has
+// TCP_NODELAY alone: after a while Guard should follow.
+func (d *Dialer) Begin(t *Target, first []byte) (fd, sent int, err error) {
+	fd, sent, err = t.begin(first)
+	if err != nil && err != ErrWait {
+		return -1, 0, t.failed(err)
+	}
+	return fd, sent, err
+}
+
+func (t *Target) failed(err error) error { return fmt.Errorf("dial tcp %q: %w", t.to, err) }
+
+func (t *Target) begin(first []byte) (fd, sent int, err error) {
+	fd, err = newSocket(t.family)
+	if err != nil {
+		return -1, 0, failed("socket", err)
+	}
+	for _, o := range [...]option{{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, {unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0}} {
+		if err = setOption(fd, o); err != nil {
+			closeFD(fd)
+			return -1, 0, failed("setsockopt", err)
+		}
+	}
+	if err = t.connect(fd); err == nil {
+		sent, err = writeOnce(fd, first)
+	}
+	switch {
+	case err == nil && t.itself(fd):
+		err = unix.ECONNREFUSED
+	case err == nil:
+		return fd, sent, nil
+	case err == unix.EAGAIN, err == unix.EINTR:
+		return fd, 0, ErrWait
+	}
+	closeFD(fd)
+	return -1, 0, failed("connect", err)
+}
+
+func (t *Target) connect(fd int) error {
+	_, _, errno := syscall.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&t.raw)), t.size)
+	if errno != 0 && errno != unix.EINPROGRESS && errno != unix.EINTR {
+		return errno
+	}
+	return nil
+}
+
+// itself reports whether nobody listens and the kernel chose that very port for
+// our end.
+func (t *Target) itself(fd int) bool {
+	if !t.to.Addr().IsLoopback() {
+		return false
+	}
+	var raw unix.RawSockaddrAny
+	size := uint32(unix.SizeofSockaddrAny)
+	_, _, errno := syscall.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&raw)), uintptr(unsafe.Pointer(&size)))
+	return errno == 0 && rawAddr(&raw) == t.to
+}
+
+// Finish waits until a connection that Begin left with ErrWait is made; nothing
+// was sent yet. It owns fd and fails as Dial does.
+func (d *Dialer) Finish(ctx context.Context, t *Target, fd int) (*Socket, error) {
+	s := New(fd, t.to, netip.AddrPort{})
+	s.loop = d.Loop
+	err := Guard(fd)
+	if err == nil {
+		err = s.finishConnect(ctx)
+	}
+	if err == nil && t.itself(fd) {
+		err = os.NewSyscallError("connect", unix.ECONNREFUSED)
+	}
+	if err != nil {
+		s.Close()
+		return nil, t.failed(err)
+	}
+	return s, nil
+}
+
+func (s *Socket) finishConnect(ctx context.Context) error {
+	if err := s.enter(0); err != nil {
+		return err
+	}
+	defer s.leave()
+	return s.outcome(ctx)
+}
+
+// Guard has the kernel find out when a VM is gone: keep-alive after 15 s and
+// TCP_USER_TIMEOUT of 20 s, as Dial does. It is worth nothing in the first
+// seconds of a connection.
+func Guard(fd int) error { return setOptions(fd, guards[:]) }
+
+// guards is never changed.
+var guards = [...]option{
+	{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+	{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive},
+	{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, probeEvery},
+	{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout / 1e6)},
+}
+
+func newSocket(family int) (int, error) {
+	fd, _, errno := syscall.RawSyscall(unix.SYS_SOCKET, uintptr(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(fd), nil
+}
+
+func setOption(fd int, o option) error {
+	value := int32(o.value)
+	_, _, errno := syscall.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(o.level), uintptr(o.name), uintptr(unsafe.Pointer(&value)), 4, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func closeFD(fd int) { syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// acceptRaw is one accept4 system call.
+func acceptRaw(listener int) (fd int, from netip.AddrPort, err error) {
+	var raw unix.RawSockaddrAny
+	size := uint32(unix.SizeofSockaddrAny)
+	n, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&raw)), uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, netip.AddrPort{}, errno
+	}
+	return int(n), rawAddr(&raw), nil
+}
+
+// rawAddr is addrOf for the kernel's form.
+func rawAddr(raw *unix.RawSockaddrAny) netip.AddrPort {
+	port := func(p *uint16) uint16 { return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(p))[:]) }
+	switch raw.Addr.Family {
+	case unix.AF_INET:
+		a := (*unix.RawSockaddrInet4)(unsafe.Pointer(raw))
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), port(&a.Port))
+	case unix.AF_INET6:
+		a := (*unix.RawSockaddrInet6)(unsafe.Pointer(raw))
+		return addrOf(&unix.SockaddrInet6{Port: int(port(&a.Port)), ZoneId: a.Scope_id, Addr: a.Addr})
+	}
+	return netip.AddrPort{}
+}
+
+// detachAlone is Detach for a Socket that has never waited and that nobody
+// uses now; it reports false for any other.
+func (s *Socket) detachAlone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state := s.state.Load()
+	if state&(users|closed|joined|orphaned|parked) != 1 || !s.state.CompareAndSwap(state, state-1|closed) {
+		return false
+	}
+	s.in.disarm()
+	s.out.disarm()
+	if s.open != nil {
+		s.open.Add(-1)
+	}
+	return true
+}

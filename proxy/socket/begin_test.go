@@ -1,0 +1,114 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func target(t *testing.T, addr string) *Target {
+	t.Helper()
+	to, err := NewTarget(netip.MustParseAddrPort(addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+func TestBegin(t *testing.T) {
+	noLeak(t)
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := Listen(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		fd, sent, err := new(Dialer).Begin(target(t, l.Addr().String()), []byte("hello"))
+		if err != nil || sent != 5 {
+			t.Fatal(sent, err)
+		}
+		s := New(fd, l.Addr(), netip.AddrPort{})
+		defer s.Close()
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		var b [8]byte
+		if n, err := c.Read(b[:]); string(b[:n]) != "hello" || err != nil {
+			t.Errorf("%q, %v", b[:n], err)
+		}
+		if c.Remote() != s.Local() || c.Local() != l.Addr() {
+			t.Errorf("from %v to %v", c.Remote(), c.Local())
+		}
+		if v, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY); v != 1 || err != nil {
+			t.Error(v, err)
+		}
+		if err := Guard(fd); err != nil {
+			t.Error(err)
+		}
+		for _, o := range guards {
+			if v, err := unix.GetsockoptInt(fd, o.level, o.name); v != o.value || err != nil {
+				t.Errorf("option %d is %d, %v", o.name, v, err)
+			}
+		}
+	}
+}
+
+func TestBeginFailsLikeDial(t *testing.T) {
+	noLeak(t)
+	l := listener(t)
+	nobody := l.Addr().String()
+	l.Close()
+	_, _, err := new(Dialer).Begin(target(t, nobody), []byte("hello"))
+	_, want := Dial(context.Background(), "tcp", nobody)
+	if !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != want.Error() {
+		t.Errorf("%v, want %v", err, want)
+	}
+}
+
+// TestFinish is a VM that takes its time: no packet comes back from it at first.
+func TestFinish(t *testing.T) {
+	noLeak(t)
+	addr := silent(t)
+	d := new(Dialer)
+	fd, sent, err := d.Begin(target(t, addr), []byte("hello"))
+	if err != ErrWait || sent != 0 {
+		t.Fatal(sent, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := d.Finish(ctx, target(t, addr), fd); !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "dial tcp \""+addr) {
+		t.Errorf("err = %v", err)
+	}
+	l := listener(t)
+	to := target(t, l.Addr().String())
+	if fd, err = newSocket(to.family); err != nil {
+		t.Fatal(err)
+	}
+	if err := to.connect(fd); err != nil {
+		t.Fatal(err)
+	}
+	s, err := d.Finish(context.Background(), to, fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if v, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE); v != 1 || err != nil {
+		t.Error(v, err)
+	}
+	if c.Remote() != s.Local() {
+		t.Errorf("from %v, %v", c.Remote(), s.Local())
+	}
+}
