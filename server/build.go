@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -30,7 +31,8 @@ const drainGrace = time.Second
 type world struct {
 	config   *config.Config
 	snapshot *proxy.Snapshot
-	sites    map[string]*built // by host
+	sites    map[string]*built    // by host
+	vms      map[string]config.VM // those of the configuration, and what sites in their last good form still have
 	wants    []certs.Want
 	loaded   time.Time
 	h3       *h3.Config
@@ -72,7 +74,7 @@ type builder struct {
 // build translates a whole configuration. It cannot fail: a site that cannot
 // be built is quarantined.
 func (b *builder) build() *world {
-	w := &world{config: b.conf, addressed: b.addressed, sites: make(map[string]*built, len(b.conf.Sites)), wants: make([]certs.Want, 0, len(b.conf.Sites))}
+	w := &world{config: b.conf, vms: b.conf.VMs, addressed: b.addressed, sites: make(map[string]*built, len(b.conf.Sites)), wants: make([]certs.Want, 0, len(b.conf.Sites))}
 	table := make(map[string]*proxy.Site, len(b.conf.Sites))
 	for _, c := range b.conf.Sites {
 		before := b.before(c.Host)
@@ -89,6 +91,7 @@ func (b *builder) build() *world {
 			w.wants = append(w.wants, *s.want)
 		}
 	}
+	b.keepVMs(w)
 	raw := b.forwards(w)
 	pools, dropped := b.plan.Done()
 	w.plan, w.dropped = b.plan, dropped
@@ -183,6 +186,26 @@ func movedVMs(old *world, conf *config.Config, addressed map[string]bool) map[st
 		}
 	}
 	return moved
+}
+
+// keepVMs keeps the VMs of sites in their last good form that are in the
+// configuration no more: they are drained and started as before.
+func (b *builder) keepVMs(w *world) {
+	for _, s := range w.sites {
+		if !s.stale {
+			continue
+		}
+		s.eachBackend(func(k config.Backend) bool {
+			v, kept := b.old.vms[k.VM]
+			if _, has := w.vms[k.VM]; kept && !has {
+				if len(w.vms) == len(b.conf.VMs) {
+					w.vms = maps.Clone(w.vms)
+				}
+				w.vms[k.VM] = v
+			}
+			return true
+		})
+	}
 }
 
 func faultOf(c *config.Site) string {

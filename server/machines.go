@@ -1,8 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 
@@ -25,15 +27,15 @@ func (b *builder) machine(a config.Backend) *vm.Machine {
 	return nil
 }
 
-// specsOf are the VMs of a configuration: those of [vms], and the addresses
-// that somebody has drained.
-func specsOf(c *config.Config, addressed map[string]bool) (specs []vm.Spec) {
-	for host := range addressed {
-		if _, named := c.VMs[host]; !named && hasHost(c, host) {
+// specs are the VMs of a generation: those of [vms], and the addresses that
+// somebody has drained.
+func (w *world) specs() (specs []vm.Spec) {
+	for host := range w.addressed {
+		if _, named := w.vms[host]; !named && w.hasHost(host) {
 			specs = append(specs, vm.Spec{Name: host})
 		}
 	}
-	for _, v := range c.VMs {
+	for _, v := range w.vms {
 		specs = append(specs, vm.Spec{
 			Name: v.Name, Start: v.Start, Stop: v.Stop, Restart: v.Restart,
 			StartTimeout: v.StartTimeout, IdleStop: v.IdleStop, RestartAfter: v.RestartAfter, RestartEvery: v.RestartEvery,
@@ -75,10 +77,11 @@ func (s *Server) Drain(name string, drained bool) (admin.Drained, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	w := s.world.Load()
-	if _, named := w.config.VMs[name]; !named && !s.addressed[name] {
-		if !hasHost(w.config, name) {
+	if _, named := w.vms[name]; !named && !s.addressed[name] {
+		if !w.hasHost(name) {
 			return admin.Drained{}, unknownVM(w.config, name)
 		}
+		before = s.activeAt(name) // which nobody counts for the machine
 		if err := s.address(name); err != nil {
 			return admin.Drained{}, err
 		}
@@ -90,7 +93,18 @@ func (s *Server) Drain(name string, drained bool) (admin.Drained, error) {
 	if err := change(name); err != nil {
 		return admin.Drained{}, err
 	}
-	return admin.Drained{VM: name, Drained: drained, Active: int(s.fleet.Machine(name).Status().Active)}, nil
+	return admin.Drained{VM: name, Drained: drained, Active: before + int(s.fleet.Machine(name).Status().Active)}, nil
+}
+
+// activeAt is how many exchanges and tunnels an address has.
+func (s *Server) activeAt(host string) (n int) {
+	for _, v := range s.VMs() {
+		at, _, _ := net.SplitHostPort(cmp.Or(v.Source, v.Address))
+		if at == host {
+			n += v.Active
+		}
+	}
+	return n
 }
 
 // address makes a bare address something that can be drained: the sites that
@@ -109,43 +123,43 @@ func (s *Server) address(host string) error {
 	return nil
 }
 
-// eachBackend calls f for every backend of a configuration until it returns
-// false.
-func eachBackend(c *config.Config, f func(config.Backend) bool) {
-	lists := func(yield func([]config.Backend) bool) {
-		for _, s := range c.Sites {
-			if !yield(s.To) {
-				return
-			}
-			for _, p := range s.Paths {
-				if !yield(p.To) {
-					return
-				}
-			}
+// eachBackend calls f for every backend until it returns false, and reports
+// whether it never did. Those of a site in its last good form are of that.
+func (w *world) eachBackend(f func(config.Backend) bool) bool {
+	for _, s := range w.sites {
+		if !s.eachBackend(f) {
+			return false
 		}
-		for _, w := range c.Forwards {
-			if !yield(w.To) {
-				return
-			}
-			for _, n := range w.SNI {
-				if !yield(n.To) {
-					return
-				}
+	}
+	for _, c := range w.config.Forwards {
+		if !each(c.To, f) {
+			return false
+		}
+		for _, n := range c.SNI {
+			if !each(n.To, f) {
+				return false
 			}
 		}
 	}
-	for list := range lists {
-		for _, b := range list {
-			if !f(b) {
-				return
-			}
+	return true
+}
+
+func (s *built) eachBackend(f func(config.Backend) bool) bool {
+	for _, p := range s.form.Paths {
+		if !each(p.To, f) {
+			return false
 		}
 	}
+	return each(s.form.To, f)
+}
+
+func each(list []config.Backend, f func(config.Backend) bool) bool {
+	return !slices.ContainsFunc(list, func(b config.Backend) bool { return !f(b) })
 }
 
 // hasHost reports whether some backend has an address.
-func hasHost(c *config.Config, host string) (found bool) {
-	eachBackend(c, func(b config.Backend) bool {
+func (w *world) hasHost(host string) (found bool) {
+	w.eachBackend(func(b config.Backend) bool {
 		found = b.VM == "" && b.Host == host && b.Scheme != config.Redirect
 		return !found
 	})

@@ -141,7 +141,7 @@ func (s *Server) apply(ctx context.Context, conf *config.Config, old *world) err
 	}
 	next.plan = nil // it knows the generation before
 	s.level.Set(conf.Log.Level)
-	s.fleet.Apply(specsOf(conf, next.addressed))
+	s.fleet.Apply(next.specs())
 	s.world.Store(next)
 	s.proxy.Publish(next.snapshot)
 	s.listeners.adopt(ctx, conf, fresh)
