@@ -76,7 +76,7 @@ func (s *Server) happened(e vm.Event) {
 func (s *Server) Drain(name string, drained bool) (admin.Drained, error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
-	w := s.world.Load()
+	w, before := s.world.Load(), 0
 	if _, named := w.vms[name]; !named && !s.addressed[name] {
 		if !w.hasHost(name) {
 			return admin.Drained{}, unknownVM(w.config, name)

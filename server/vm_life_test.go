@@ -1,35 +1,32 @@
 package server
 
 import (
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
 )
 
-// addressOf is what a configuration calls the VM of a test server.
-func (vm *slowVM) port() string {
-	_, port, _ := net.SplitHostPort(strings.TrimPrefix(vm.URL, "http://"))
-	return port
-}
-
-func quickVM(t *testing.T) *slowVM {
+// quickVM answers every request, and has the port that it returns.
+func quickVM(t *testing.T) (port string) {
 	t.Helper()
-	vm := newSlowVM(t)
-	close(vm.answer)
-	go func() {
-		for range vm.asked {
-		}
-	}()
-	return vm
+	vm := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "here") }))
+	t.Cleanup(vm.Close)
+	_, port, err := net.SplitHostPort(vm.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // TestDrainOfAnAddress: what is no VM of [vms] is drained by its address, and
 // comes back, over reloads.
 func TestDrainOfAnAddress(t *testing.T) {
-	vm := quickVM(t)
-	site := `"a.test" = { to = "http://127.0.0.1:` + vm.port() + `", http = "forward", certificate = "local" }`
+	port := quickVM(t)
+	site := `"a.test" = { to = "http://127.0.0.1:` + port + `", http = "forward", certificate = "local" }`
 	e := newEdge(t, site)
 	want := func(when string, status int) {
 		t.Helper()
@@ -59,7 +56,7 @@ func TestDrainOfAnAddress(t *testing.T) {
 // TestVMGoneAndBack: a site that is kept in its last good form keeps its VM,
 // and whatever becomes of the file in between, drain reaches it.
 func TestVMGoneAndBack(t *testing.T) {
-	vm := quickVM(t)
+	port := quickVM(t)
 	e := newEdge(t, "")
 	put := func(text string) {
 		t.Helper()
@@ -69,7 +66,7 @@ func TestVMGoneAndBack(t *testing.T) {
 		e.reload()
 	}
 	vms := "[vms]\nweb1 = \"127.0.0.1\"\n"
-	site := "[sites]\n\"a.test\" = { to = \"http://web1:" + vm.port() + "\", http = \"forward\", certificate = \"local\" }\n"
+	site := "[sites]\n\"a.test\" = { to = \"http://web1:" + port + "\", http = \"forward\", certificate = \"local\" }\n"
 	put(vms + site)
 	put(strings.Replace(site, `"local"`, `"lokal"`, 1)) // faulty, and without the VM
 	if s := e.state("a.test"); s.Fault == "" {
