@@ -109,7 +109,9 @@ func addCheck(v *admin.VM, c health.Status) {
 		What: c.Checked, State: c.State.String(), Since: c.Since, Reason: c.Reason, Last: c.Last, Took: c.Took.Seconds(),
 		Passed: c.Passed, Failed: c.Failed,
 	}
-	if !slices.ContainsFunc(v.Checks, func(k admin.Check) bool { return k.What == check.What }) {
+	if !slices.ContainsFunc(v.Checks, func(k admin.Check) bool {
+		return k.What == check.What && k.State == check.State && k.Reason == check.Reason
+	}) {
 		v.Checks = append(v.Checks, check)
 	}
 }

@@ -188,7 +188,7 @@ func (h *holder) verdict(ctx context.Context, e *effort, last error) error {
 		return clientGone()
 	case h.waking && e.browser:
 		return &message.Error{Side: message.VMSide, Status: 503, Replay: true, RetryAfter: 2 * time.Second, Starting: true, Err: errWaking}
-	case h.waking:
+	case h.waking && h.asleep == nil:
 		return &message.Error{Side: message.VMSide, Status: 503, Replay: true, RetryAfter: 10 * time.Second, Err: errAwaited}
 	case h.asleep != nil:
 		return &message.Error{Side: message.VMSide, Status: 503, Replay: true, RetryAfter: 30 * time.Second, Err: fmt.Errorf("start the VM: %w", h.asleep)}

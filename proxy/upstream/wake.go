@@ -65,6 +65,7 @@ func (e *effort) wake() {
 		until, err := b.machine.Start()
 		if err == nil {
 			e.hold.wakes(until, e.browser)
+			e.hold.asleep = nil
 			return
 		}
 		e.hold.asleep = err
