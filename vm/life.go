@@ -96,6 +96,8 @@ func (m *Machine) start(now time.Time) (time.Time, error) {
 		return now.Add(hookLimit + timeout), nil
 	case now.Before(l.next):
 		return time.Time{}, l.refusal
+	case l.state == Running && len(l.healthy) > 0 && now.Before(l.until):
+		return l.until, nil // it was just started, and not all of it answers at the same time
 	}
 	m.begin(now, "somebody wants it")
 	return l.until, nil

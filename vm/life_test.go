@@ -37,6 +37,27 @@ func TestStartOnceForAll(t *testing.T) {
 	})
 }
 
+// TestHalfUp: a VM of which one address is healthy is not started once more
+// for another one that takes longer.
+func TestHalfUp(t *testing.T) {
+	with(t, full, func(r *rig) {
+		r.vm.Unhealthy("10.0.0.1:80", time.Now())
+		r.vm.Unhealthy("10.0.0.1:443", time.Now())
+		r.starts(time.Minute)
+		r.ran("start")
+		r.wait(10 * time.Second)
+		r.vm.Unhealthy("10.0.0.1:80", time.Time{})
+		r.vm.Healthy("10.0.0.1:80", true)
+		r.vm.Reached()
+		r.is("running")
+		r.starts(50 * time.Second)
+		r.ran()
+		r.vm.Healthy("10.0.0.1:80", false) // it went away again
+		r.starts(time.Minute)
+		r.ran("start")
+	})
+}
+
 func TestStartTimeout(t *testing.T) {
 	with(t, full, func(r *rig) {
 		r.starts(time.Minute)
