@@ -180,3 +180,22 @@ func TestOutput(t *testing.T) {
 		})
 	}
 }
+
+// TestHookCannotSpeakForUsher: what starts containers and services tells systemd
+// of them if it is asked to.
+func TestHookCannotSpeakForUsher(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+	t.Setenv("WATCHDOG_USEC", "1000000")
+	for _, run := range []func() (string, error){
+		func() (string, error) { return Hook(t.Context(), []string{"env"}, nil) },
+		func() (string, error) {
+			printed, err := Output(t.Context(), []string{"env"}, nil)
+			return string(printed), err
+		},
+	} {
+		output, err := run()
+		if err != nil || !strings.Contains(output, "PATH=") || strings.Contains(output, "NOTIFY_SOCKET") || strings.Contains(output, "WATCHDOG") {
+			t.Errorf("%v, in an environment of\n%s", err, output)
+		}
+	}
+}

@@ -8,7 +8,8 @@
 // is an IPv4 one: they would be the same VM twice. Guests are asked only for the
 // interfaces that their host knows by MAC address: the bridges and tunnels
 // inside a guest are nobody's backends. What a guest's agent says is believed
-// within that: whoever controls a guest can name any address.
+// within that: whoever controls a guest can name any address. Of one answer the
+// first 256 are used.
 //
 // While a source fails its last answer is kept. A source that answers, and says
 // that the VM is off, is no failure: then there is no address, since an address

@@ -18,6 +18,7 @@ const (
 	troubled        = 2 * time.Second        // the same in the first minute of trouble
 	trouble         = time.Minute            // how long that is
 	breath          = 100 * time.Millisecond // between questions for changes that were told of
+	mostAddresses   = 256                    // of one answer that are used: a guest can claim any number
 )
 
 // Keeper keeps a Feed up to date.
@@ -134,7 +135,7 @@ func (k *Keeper) ask(ctx context.Context) {
 	answer := &names.Answer{Err: err, At: time.Now()}
 	switch {
 	case err == nil:
-		for _, a := range addresses {
+		for _, a := range addresses[:min(len(addresses), mostAddresses)] {
 			answer.Endpoints = append(answer.Endpoints, names.Endpoint{Addr: a})
 		}
 	case !Off(err) && k.ours && before != nil:

@@ -268,3 +268,22 @@ func TestKeeperWatches(t *testing.T) {
 		}
 	})
 }
+
+// TestKeeperTakesSoMany: whoever controls a guest cannot have usher check and
+// log any number of addresses.
+func TestKeeperTakesSoMany(t *testing.T) {
+	var many []netip.Addr
+	for a := netip.MustParseAddr("10.0.0.1"); len(many) < 100_000; a = a.Next() {
+		many = append(many, a)
+	}
+	var told Change
+	k := &Keeper{Source: &script{addrs: many}, Told: func(c Change) { told = c }}
+	keep(t, k, func() {
+		if got := k.Feed.Answer().Endpoints; len(got) != mostAddresses || got[0].Addr != many[0] {
+			t.Errorf("%d endpoints", len(got))
+		}
+		if len(told.Addresses) != mostAddresses {
+			t.Errorf("told of %d addresses", len(told.Addresses))
+		}
+	})
+}
