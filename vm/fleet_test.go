@@ -291,7 +291,11 @@ func TestRealPrograms(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "web1")); !os.IsNotExist(err) {
 		t.Error(err)
 	}
-	if s := m.Status(); s.State != "asleep" || s.LookErr == "" || len(s.Addresses) != 1 {
+	s := m.Status()
+	for tick := time.NewTicker(time.Millisecond); s.State == "stopping"; s = m.Status() { // the hook is told of a moment earlier
+		<-tick.C
+	}
+	if s.State != "asleep" || s.LookErr == "" || len(s.Addresses) != 1 {
 		t.Errorf("%+v", s)
 	}
 
