@@ -10,6 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	grpchealth "google.golang.org/grpc/health"
+	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
+
 	"usher/e2e/peer"
 	"usher/e2e/rig"
 )
@@ -138,4 +142,26 @@ func took(f func()) time.Duration {
 	begun := time.Now()
 	f()
 	return time.Since(begun)
+}
+
+// healthVM is a gRPC server that says of itself whether it serves.
+func healthVM(t *testing.T, serving bool) string {
+	t.Helper()
+	h := grpchealth.NewServer()
+	if !serving {
+		h.SetServingStatus("", healthgrpc.HealthCheckResponse_NOT_SERVING)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	healthgrpc.RegisterHealthServer(s, h)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Stop()
+		<-ended
+	})
+	return l.Addr().String()
 }
