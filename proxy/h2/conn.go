@@ -44,6 +44,7 @@ type Conn struct {
 	pending   *exchange
 	pendingTo **exchange
 	idlers    []chan *exchange // workers without an exchange
+	spare     int              // the fewest idlers there were since the last tick
 	idleSince time.Time
 	early     [8]earlyPriority
 	earlies   int
@@ -309,12 +310,16 @@ func (c *Conn) tick(now time.Time) time.Duration {
 	if c.draining == firstWarning && now.Sub(c.drainAt) >= max(c.config.DrainGrace, minGrace) {
 		c.pinged()
 	}
+	c.trim()
 	if c.busy.Load() > 0 || c.running > 0 || c.blockSince.Load() != 0 || c.draining != 0 {
 		return c.every
 	}
 	if over(c.idleSince, now, c.config.KeepAlive) {
 		c.stop(errDone)
 		return 0
+	}
+	if len(c.idlers) > maxIdlers {
+		return c.every
 	}
 	if c.config.KeepAlive == 0 {
 		return 0

@@ -1,13 +1,16 @@
 package h2
 
 import (
+	"slices"
+
 	"golang.org/x/net/http2"
 
 	"usher/proxy/message"
 )
 
-// maxIdlers is how many goroutines a connection keeps for its next requests: a
-// grown stack is worth more than a new goroutine.
+// maxIdlers is how many goroutines a connection keeps that have had nothing to
+// do for a while: a grown stack is worth more than a new goroutine. Those that
+// were needed since the last tick stay as well.
 const maxIdlers = 4
 
 // start gives an exchange to a worker, or to the queue while too many handlers
@@ -22,6 +25,7 @@ func (c *Conn) start(e *exchange) {
 	if n := len(c.idlers); n > 0 {
 		w := c.idlers[n-1]
 		c.idlers = c.idlers[:n-1]
+		c.spare = min(c.spare, n-1)
 		w <- e
 		return
 	}
@@ -29,7 +33,8 @@ func (c *Conn) start(e *exchange) {
 	go c.work(e)
 }
 
-// work serves exchanges until the connection ends or has enough idle workers.
+// work serves exchanges until the connection ends or does not need so many
+// workers.
 func (c *Conn) work(e *exchange) {
 	defer c.owned.Done()
 	next := make(chan *exchange, 1)
@@ -70,7 +75,7 @@ func (c *Conn) finished(e *exchange, orderly bool, next chan *exchange) *exchang
 	e.close()
 	c.rested()
 	following := c.dequeue()
-	parked := following == nil && c.dead == nil && len(c.idlers) < maxIdlers
+	parked := following == nil && c.dead == nil
 	if parked {
 		c.idlers = append(c.idlers, next)
 	}
@@ -125,6 +130,19 @@ func (c *Conn) dismiss() {
 		w <- nil
 	}
 	c.idlers = nil
+}
+
+// trim sends those home that had nothing to do since the last time, but for
+// maxIdlers. mu is held.
+func (c *Conn) trim() {
+	n := max(0, min(c.spare, len(c.idlers)-maxIdlers))
+	for _, w := range c.idlers[:n] {
+		w <- nil
+	}
+	c.idlers = slices.Delete(c.idlers, 0, n)
+	if c.spare = len(c.idlers); c.spare <= maxIdlers {
+		c.idlers = slices.Clip(c.idlers)
+	}
 }
 
 // message500 answers for a handler that did not.
