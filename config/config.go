@@ -155,6 +155,13 @@ type Site struct {
 	To    []Backend
 	Paths []Path // longest prefix first
 
+	*Settings // there may be very many sites
+
+	ErrorPages map[int]string // HTML files for answers of our own, by status
+}
+
+// Settings is what many sites have in common.
+type Settings struct {
 	Certificate       string // CertACME, CertLocal or CertFile; empty for passthrough
 	CertFile, KeyFile string
 
@@ -165,7 +172,6 @@ type Site struct {
 	ProxyProtocol string // "", "v1" or "v2"
 	Timeouts      *Timeouts
 
-	// The small ones stand together: there may be very many sites.
 	HTTPPort    uint16 // passthrough: the VM's plain port
 	Insecure    bool   // an https VM is not verified
 	HSTS        bool
@@ -182,8 +188,7 @@ type Site struct {
 	Queue        int           // requests that may wait for a backend at its limit; 0 without a limit too
 	QueueTimeout time.Duration // how long they do
 
-	ErrorPages  map[int]string // HTML files for answers of our own, by status
-	Maintenance string         // HTML file while no VM answers
+	Maintenance string // HTML file while no VM answers
 }
 
 // Passthrough reports whether the site's TLS is left to its VM.

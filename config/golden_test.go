@@ -115,7 +115,7 @@ func dump(c *Config) string {
 	for _, s := range sites {
 		fmt.Fprintf(&text, "site %s\n", s.Host)
 		shown := *s
-		shown.Host = ""
+		shown.Host, shown.Settings = "", new(*s.Settings)
 		if *s.Timeouts == times {
 			shown.Timeouts = nil
 		}
@@ -140,6 +140,8 @@ func fields(text *strings.Builder, v reflect.Value, indent string) {
 				fmt.Fprintf(text, "%s%s\n", indent, name)
 				fields(text, value.Elem(), indent+"    ")
 			}
+		case *Settings:
+			fields(text, value.Elem(), indent)
 		case []Backend:
 			fmt.Fprintf(text, "%s%s %s\n", indent, name, backends(x))
 		case []Path:

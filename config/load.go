@@ -140,7 +140,7 @@ func (w *load) included(file string) {
 func (w *load) environment() {
 	env := &environment{vms: w.config.VMs, listeners: listeners(w.config.Listen)}
 	times := w.config.Timeouts
-	env.base = Site{
+	env.base.Settings = &Settings{
 		HTTP: "redirect", Timeouts: &times, Balance: Balance{Method: BalanceRandom2},
 		Queue: defaultQueue, QueueTimeout: defaultQueueTimeout,
 	}

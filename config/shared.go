@@ -10,25 +10,33 @@ type shared struct {
 	times  map[Timeouts]*Timeouts
 	sticky map[Sticky]*Sticky
 	health map[Health]*Health
+
+	settings map[Settings]*Settings
+	latest   *Settings // that were asked for
 }
 
-// maxShared bounds the lists that are looked up: where more are different,
-// sharing them saves little.
+// maxShared bounds what is looked up: where more are different, sharing them
+// saves little.
 const maxShared = 4096
 
 func newShared() *shared {
 	return &shared{
 		make(map[string][]Backend), make(map[string]error), make(map[Timeouts]*Timeouts),
 		make(map[Sticky]*Sticky), make(map[Health]*Health),
+		make(map[Settings]*Settings), new(Settings),
 	}
 }
 
 // intern gives one pointer for equal values.
 func intern[T comparable](known map[T]*T, value T) *T {
-	if known[value] == nil {
-		known[value] = &value
+	one := known[value]
+	if one == nil {
+		one = new(value)
+		if len(known) < maxShared {
+			known[value] = one
+		}
 	}
-	return known[value]
+	return one
 }
 
 // backends parses a single address into a list of one.
@@ -55,6 +63,14 @@ func (s *shared) once(key string, verdict func() error) error {
 		s.faults[key] = err
 	}
 	return err
+}
+
+// settingsOf gives one pointer for equal values.
+func (s *shared) settingsOf(values Settings) *Settings {
+	if *s.latest != values {
+		s.latest = intern(s.settings, values)
+	}
+	return s.latest
 }
 
 // timeouts gives one pointer for equal values, current if that has them.

@@ -21,6 +21,7 @@ type builder struct {
 	report *report
 	dir    string
 	extern map[string]stamp // files that the verdicts depend on
+	own    Settings         // of the site that is being made
 }
 
 // site makes one site of its value in the file. It is nil when the name is not
@@ -35,6 +36,8 @@ func (b *builder) site(name string, value any, pos Position, bare bool) *Site {
 	}
 	s := b.env.base
 	s.Host, s.Pos = host, pos
+	b.own = *s.Settings
+	s.Settings = &b.own
 	before := len(b.report.problems)
 	switch v := value.(type) {
 	case string:
@@ -51,6 +54,7 @@ func (b *builder) site(name string, value any, pos Position, bare bool) *Site {
 		b.withoutBackend(&s, nil, nil)
 	}
 	s.Fault = firstFault(b.report.problems[before:])
+	s.Settings = b.shared.settingsOf(b.own)
 	return &s
 }
 

@@ -99,7 +99,7 @@ func (b *builder) sniCertificate(s *ForwardSNI, t *table) {
 		}
 		return
 	}
-	var read Site
+	read := Site{Settings: new(Settings)}
 	b.certificate(&read, t)
 	if read.Certificate == "" && t.has("certificate") { // a fault by itself
 		return

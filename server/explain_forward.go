@@ -35,10 +35,10 @@ func (e *explainer) forward() error {
 		e.say("header", "PROXY %s tells the VM who the client is", f.ProxyProtocol)
 	}
 	if f.Protocol == string(config.TCP) {
-		e.care(&config.Site{
-			To: to, Timeouts: f.Timeouts, Balance: f.Balance, Health: f.Health, HealthOff: f.HealthOff, NoEjection: f.NoEjection,
+		e.care(&config.Site{To: to, Settings: &config.Settings{
+			Timeouts: f.Timeouts, Balance: f.Balance, Health: f.Health, HealthOff: f.HealthOff, NoEjection: f.NoEjection,
 			SlowStart: f.SlowStart, MaxConns: f.MaxConns, Queue: f.Queue, QueueTimeout: f.QueueTimeout,
-		}, to)
+		}}, to)
 	}
 	if f.Transparent {
 		e.transparent(to)
@@ -95,7 +95,7 @@ func (e *explainer) forwardRoute(f *config.Forward) []config.Backend {
 		e.say("mode", "passthrough by server name %q: the VM terminates TLS with its own certificate", s.Host)
 		return s.To
 	}
-	e.site = &config.Site{Host: s.Host, Certificate: s.Certificate, CertFile: s.CertFile, KeyFile: s.KeyFile, To: s.To}
+	e.site = &config.Site{Host: s.Host, To: s.To, Settings: &config.Settings{Certificate: s.Certificate, CertFile: s.CertFile, KeyFile: s.KeyFile}}
 	e.say("mode", "terminate by server name %q: certificate %s; the VM gets plain bytes", s.Host, e.certificate())
 	e.acme()
 	return s.To

@@ -172,9 +172,12 @@ func (b *builder) forward(c *config.Forward) *proxy.Forward {
 // with the same keys.
 func (b *builder) forwardPool(c *config.Forward, host string, to []config.Backend) *upstream.Pool {
 	spec, _ := b.spec(&config.Site{ // fails only for the trust in VMs with TLS
-		Host: host, To: to, ProxyProtocol: c.ProxyProtocol, Timeouts: c.Timeouts, Balance: c.Balance,
-		Health: c.Health, HealthOff: c.HealthOff, NoEjection: c.NoEjection, Transparent: c.Transparent,
-		SlowStart: c.SlowStart, MaxConns: c.MaxConns, Queue: c.Queue, QueueTimeout: c.QueueTimeout,
+		Host: host, To: to,
+		Settings: &config.Settings{
+			ProxyProtocol: c.ProxyProtocol, Timeouts: c.Timeouts, Balance: c.Balance,
+			Health: c.Health, HealthOff: c.HealthOff, NoEjection: c.NoEjection, Transparent: c.Transparent,
+			SlowStart: c.SlowStart, MaxConns: c.MaxConns, Queue: c.Queue, QueueTimeout: c.QueueTimeout,
+		},
 	}, to)
 	spec.ResponseHead, spec.Forbid = 0, b.own
 	if c.Protocol == string(config.UDP) {

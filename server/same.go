@@ -10,22 +10,19 @@ import (
 // file they stand. A site that names a CA file or a page is never the same,
 // since the file may have changed.
 func same(a, b *config.Site) bool {
-	x, y := *a, *b
-	if x.Fault != nil || y.Fault != nil || files(&x) || files(&y) {
+	if a.Fault != nil || b.Fault != nil || files(a) || files(b) {
 		return false
 	}
-	return x.Host == y.Host && slices.Equal(x.To, y.To) && slices.EqualFunc(x.Paths, y.Paths, samePath) &&
-		x.Certificate == y.Certificate && x.CertFile == y.CertFile && x.KeyFile == y.KeyFile &&
-		x.HTTP == y.HTTP && x.HTTPPort == y.HTTPPort && x.ServerName == y.ServerName &&
-		x.Insecure == y.Insecure && x.ALPN == y.ALPN && x.ProxyProtocol == y.ProxyProtocol && x.HSTS == y.HSTS &&
-		equal(x.Timeouts, y.Timeouts) && samePools(&x, &y)
+	return a.Host == b.Host && slices.Equal(a.To, b.To) && slices.EqualFunc(a.Paths, b.Paths, samePath) &&
+		(a.Settings == b.Settings || sameSettings(*a.Settings, *b.Settings))
 }
 
-// samePools compares how the work is shared out among backends.
-func samePools(x, y *config.Site) bool {
-	return x.Balance == y.Balance && equal(x.Sticky, y.Sticky) && x.SlowStart == y.SlowStart &&
-		x.MaxConns == y.MaxConns && x.Queue == y.Queue && x.QueueTimeout == y.QueueTimeout && x.Adaptive == y.Adaptive &&
-		equal(x.Health, y.Health) && x.HealthOff == y.HealthOff && x.NoEjection == y.NoEjection && x.Transparent == y.Transparent
+func sameSettings(x, y config.Settings) bool {
+	if !equal(x.Timeouts, y.Timeouts) || !equal(x.Sticky, y.Sticky) || !equal(x.Health, y.Health) {
+		return false
+	}
+	x.Timeouts, x.Sticky, x.Health = y.Timeouts, y.Sticky, y.Health
+	return x == y
 }
 
 func samePath(a, b config.Path) bool { return a.Prefix == b.Prefix && slices.Equal(a.To, b.To) }

@@ -11,19 +11,19 @@ import (
 // deep it lies: one that same forgets would be ignored by a reload. Pos is where
 // a site stands, not what it asks for.
 func TestSameSeesEveryField(t *testing.T) {
-	if !same(&config.Site{}, &config.Site{}) || !same(whole(t), whole(t)) {
+	empty := &config.Site{Settings: new(config.Settings)}
+	if !same(empty, &config.Site{Settings: new(config.Settings)}) || !same(whole(t), whole(t)) {
 		t.Fatal("a site is not the same as itself")
 	}
-	typ := reflect.TypeFor[config.Site]()
-	for i := range typ.NumField() {
-		name := typ.Field(i).Name
-		if name == "Pos" || name == "Fault" {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[config.Site]()) {
+		name := field.Name
+		if name == "Pos" || name == "Fault" || field.Anonymous {
 			continue
 		}
-		f := func(s *config.Site) reflect.Value { return reflect.ValueOf(s).Elem().Field(i) }
-		added := &config.Site{}
+		f := func(s *config.Site) reflect.Value { return reflect.ValueOf(s).Elem().FieldByIndex(field.Index) }
+		added := &config.Site{Settings: new(config.Settings)}
 		fill(t, f(added))
-		if same(&config.Site{}, added) || same(added, &config.Site{}) {
+		if same(empty, added) || same(added, empty) {
 			t.Errorf("same does not see that %s is set", name)
 		}
 		for n := range values(f(whole(t))) {
@@ -39,7 +39,8 @@ func TestSameSeesEveryField(t *testing.T) {
 // TestSameNeverTrustsFiles: what a site names may have changed in the meantime.
 func TestSameNeverTrustsFiles(t *testing.T) {
 	for _, s := range []*config.Site{
-		{CAFile: "x"}, {Maintenance: "x"}, {ErrorPages: map[int]string{503: "x"}}, {Fault: &config.Problem{}},
+		{Settings: &config.Settings{CAFile: "x"}}, {Settings: &config.Settings{Maintenance: "x"}},
+		{Settings: new(config.Settings), ErrorPages: map[int]string{503: "x"}}, {Settings: new(config.Settings), Fault: &config.Problem{}},
 	} {
 		if same(s, s) {
 			t.Errorf("%+v", s)
@@ -50,13 +51,12 @@ func TestSameNeverTrustsFiles(t *testing.T) {
 // whole is a site with every field set that same compares.
 func whole(t *testing.T) *config.Site {
 	t.Helper()
-	s := &config.Site{}
-	v := reflect.ValueOf(s).Elem()
-	for i := range v.NumField() {
-		switch v.Type().Field(i).Name {
-		case "Fault", "CAFile", "Maintenance", "ErrorPages":
+	s := &config.Site{Settings: new(config.Settings)}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[config.Site]()) {
+		switch field.Name {
+		case "Fault", "CAFile", "Maintenance", "ErrorPages", "Settings":
 		default:
-			fill(t, v.Field(i))
+			fill(t, reflect.ValueOf(s).Elem().FieldByIndex(field.Index))
 		}
 	}
 	return s
