@@ -55,6 +55,9 @@ type conn struct {
 	timer     *time.Timer
 	pause     *time.Timer // of the drain
 	seen      [3]bool     // control, encoder, decoder stream
+
+	streams map[quic.StreamID]*quic.Stream // open ones, of requests
+	ranks   map[quic.StreamID]rank         // told by PRIORITY_UPDATE, of streams that are open or will be
 }
 
 // newConn prepares a connection whose handshake is complete or that has early
@@ -62,7 +65,7 @@ type conn struct {
 func newConn(q *quic.Conn, config *Config, client *message.Client, h message.Handler) *conn {
 	c := &conn{
 		config: config, client: client, handler: h, q: q, ctx: q.Context(), handshake: q.HandshakeComplete(), jobs: make(chan *quic.Stream),
-		limit: maxStreamID, idleSince: time.Now(),
+		limit: maxStreamID, idleSince: time.Now(), streams: make(map[quic.StreamID]*quic.Stream),
 		end: func(code quic.ApplicationErrorCode, why string) { q.CloseWithError(code, why) },
 	}
 	c.turn.L = &c.mu
@@ -125,6 +128,7 @@ func (c *conn) accept(s *quic.Stream) {
 	}
 	c.budget.Open(time.Now())
 	c.busy++
+	c.streams[s.StreamID()] = s
 	c.mu.Unlock()
 	select {
 	case c.jobs <- s:
@@ -137,6 +141,7 @@ func (c *conn) accept(s *quic.Stream) {
 func (c *conn) work(s *quic.Stream) {
 	for s != nil {
 		c.exchange(s)
+		c.forget(s.StreamID())
 		s = c.another()
 	}
 }

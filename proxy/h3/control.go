@@ -183,7 +183,9 @@ func (r *controls) read() error {
 			err = connError{codeNoSettings, errSettings}
 		case kind == frameGoAway || kind == frameMaxPushID || kind == frameCancelPush:
 			err = r.number(kind, n)
-		case kind == framePriority || kind == framePriorityEnd || !misplaced(kind) && kind != frameData && kind != frameHeaders:
+		case kind == framePriority || kind == framePriorityEnd:
+			err = r.priority(kind, n)
+		case !misplaced(kind) && kind != frameData && kind != frameHeaders:
 			err = r.ignore(n)
 		default:
 			err = connError{codeUnexpected, errOrder}

@@ -15,6 +15,7 @@ type fake struct {
 	in      []byte
 	step    int // bytes for each Read
 	written int
+	rank    rank // as it was set
 }
 
 func (f *fake) Read(p []byte) (int, error) {
@@ -35,13 +36,13 @@ func (f *fake) Write(p []byte) (int, error) {
 }
 
 func (f *fake) Close() error                     { return nil }
-func (f *fake) StreamID() quic.StreamID          { return 0 }
 func (f *fake) Context() context.Context         { return context.Background() }
 func (f *fake) SetReadDeadline(time.Time) error  { return nil }
 func (f *fake) SetWriteDeadline(time.Time) error { return nil }
 func (f *fake) CancelRead(quic.StreamErrorCode)  {}
 func (f *fake) CancelWrite(quic.StreamErrorCode) {}
-func (f *fake) SetPriority(int8, bool)           {}
+func (f *fake) SetPriority(u int8, i bool)       { f.rank = rank{u, i} }
+func (f *fake) StreamID() quic.StreamID          { return 0 }
 func (f *fake) ReleaseStreamCredit()             {}
 
 // bare is a connection without a network.

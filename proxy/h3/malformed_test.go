@@ -166,17 +166,20 @@ func TestFaultsOfAConnection(t *testing.T) {
 			c.reply(c.send(get()))
 			str.CancelWrite(1)
 		}, codeClosedCritical},
-		"no SETTINGS":          {control(frame(frameGoAway, []byte{0})), codeNoSettings},
-		"SETTINGS twice":       {control(empty, empty), codeUnexpected},
-		"DATA on control":      {control(empty, frame(frameData, nil)), codeUnexpected},
-		"setting twice":        {control(frame(frameSettings, []byte{6, 1, 6, 1})), codeSettings},
-		"setting of HTTP/2":    {control(frame(frameSettings, []byte{2, 1})), codeSettings},
-		"setting cut":          {control(frame(frameSettings, []byte{6})), codeFrame},
-		"GOAWAY grows":         {control(empty, frame(frameGoAway, []byte{0}), frame(frameGoAway, []byte{1})), codeID},
-		"MAX_PUSH_ID shrinks":  {control(empty, frame(frameMaxPushID, []byte{5}), frame(frameMaxPushID, []byte{4})), codeID},
-		"CANCEL_PUSH":          {control(empty, frame(frameCancelPush, []byte{0})), codeID},
-		"encoder inserts":      {func(c *raw) { c.uni(streamEncoder, 0x20, 0x4a) }, codeEncoderStream},
-		"decoder acknowledges": {func(c *raw) { c.uni(streamDecoder, 0x41, 0x80) }, codeDecoderStream},
+		"no SETTINGS":                  {control(frame(frameGoAway, []byte{0})), codeNoSettings},
+		"SETTINGS twice":               {control(empty, empty), codeUnexpected},
+		"DATA on control":              {control(empty, frame(frameData, nil)), codeUnexpected},
+		"setting twice":                {control(frame(frameSettings, []byte{6, 1, 6, 1})), codeSettings},
+		"setting of HTTP/2":            {control(frame(frameSettings, []byte{2, 1})), codeSettings},
+		"setting cut":                  {control(frame(frameSettings, []byte{6})), codeFrame},
+		"GOAWAY grows":                 {control(empty, frame(frameGoAway, []byte{0}), frame(frameGoAway, []byte{1})), codeID},
+		"MAX_PUSH_ID shrinks":          {control(empty, frame(frameMaxPushID, []byte{5}), frame(frameMaxPushID, []byte{4})), codeID},
+		"CANCEL_PUSH":                  {control(empty, frame(frameCancelPush, []byte{0})), codeID},
+		"PRIORITY_UPDATE of a push":    {control(empty, frame(framePriorityEnd, []byte{0, 'u'})), codeID},
+		"PRIORITY_UPDATE of no stream": {control(empty, frame(framePriority, []byte{1, 'u'})), codeID},
+		"empty PRIORITY_UPDATE":        {control(empty, frame(framePriority, nil)), codeFrame},
+		"encoder inserts":              {func(c *raw) { c.uni(streamEncoder, 0x20, 0x4a) }, codeEncoderStream},
+		"decoder acknowledges":         {func(c *raw) { c.uni(streamDecoder, 0x41, 0x80) }, codeDecoderStream},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := s.dial()

@@ -142,11 +142,7 @@ func (e *exchange) request() error {
 func (e *exchange) ready() error {
 	e.begun = true
 	e.str.SetReadDeadline(time.Time{})
-	if p := fields.Priority(&e.ex.Request.Header); p != nil {
-		if urgency, incremental, ok := fields.ParsePriority(p); ok {
-			e.str.SetPriority(int8(urgency), incremental)
-		}
-	}
+	e.rank()
 	return nil
 }
 
