@@ -318,6 +318,7 @@ func (c *Conn) tick(now time.Time) time.Duration {
 		c.stop(errDone)
 		return 0
 	}
+	c.enc.forget()
 	if len(c.idlers) > maxIdlers {
 		return c.every
 	}

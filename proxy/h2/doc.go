@@ -1,8 +1,9 @@
 // Package h2 is HTTP/2 on both sides (RFC 9113): Conn is a client's
-// connection, ClientConn one to a VM. Frames come through x/net's Framer and
-// header blocks through its hpack; everything else is here, made for a proxy:
-// no request object, no header map, no copy of a body but the one that
-// gathers frames for a write.
+// connection, ClientConn one to a VM. Frames are read by x/net's Framer and
+// header blocks by its hpack; everything else is here, made for a proxy: no
+// request object, no header map, no copy of a body but the one that gathers
+// frames for a write, and an HPACK encoder that keeps nothing but hashes of
+// what it has seen only once.
 //
 // mux.go is what both sides share: one reader goroutine per connection, its
 // streams, and the frames to be written. A stream appends frames to the
@@ -19,7 +20,8 @@
 // streams hold at most 2 MiB, frames to be written about 160 KiB, a header
 // block that is still arriving 128 KiB. With 100 streams that is less than 8
 // MiB, 10 MiB for a client that never acknowledges our SETTINGS and so keeps
-// windows of 64 KiB, and nothing of it for an idle one. The
+// windows of 64 KiB, and nothing of it for an idle one; the fields that heads
+// repeat, at most 4 KiB, are forgotten once nothing has happened for a while. The
 // window of the connection as a whole is renewed as DATA arrives, not as it
 // is read, so no stream waits for another's VM.
 //

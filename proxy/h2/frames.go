@@ -131,6 +131,8 @@ func (m *mux) acknowledged() {
 
 func (m *mux) setting(s http2.Setting) error {
 	switch s.ID {
+	case http2.SettingHeaderTableSize:
+		m.enc.limit(s.Val)
 	case http2.SettingInitialWindowSize:
 		if s.Val > maxWindow {
 			return connError{http2.ErrCodeFlowControl, errSetting}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"usher/proxy/budget"
 )
@@ -76,7 +75,7 @@ type mux struct {
 	batch    uint32 // counts the writes: a frame can be changed while its batch is not written
 	flushing bool
 	drained  sync.Cond // flushing became false
-	enc      *hpack.Encoder
+	enc      encoder
 	lower    []byte   // scratch of fieldName
 	scratch  [32]byte // of a value that is made
 	waiting  []*stream
@@ -94,10 +93,7 @@ func (m *mux) init(rw io.ReadWriter, w wire, side side) {
 	m.in.src = rw
 	m.fr = http2.NewFramer(&m.out, &m.in)
 	m.fr.SetMaxReadFrameSize(maxFrame)
-	m.enc = hpack.NewEncoder(&m.out)
-	// No dynamic table: the encoder then keeps no field, and fields need not
-	// be strings of their own.
-	m.enc.SetMaxDynamicTableSizeLimit(0)
+	m.enc.init()
 	m.streams = make(map[uint32]*stream)
 	m.credit, m.send, m.initial, m.lent = defaultWindow, defaultWindow, defaultWindow, lentWindow
 	m.drained.L = &m.mu

@@ -72,7 +72,8 @@ func (e *exchange) head(status int, r *message.Response, skip func(*message.Fiel
 	m := e.m
 	at := e.startBlock(end)
 	m.budget.Explain(2)
-	m.number(":status", int64(status))
+	m.out.grow(maxPrefix)
+	m.out.b = m.enc.status(m.out.b, status)
 	m.fields(&r.Header, skip)
 	if r.Status >= 200 {
 		if _, dated := r.Header.Get(message.Date); !dated {

@@ -4,10 +4,8 @@ import (
 	"runtime"
 	"strconv"
 	"time"
-	"unsafe"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"usher/proxy/message"
 )
@@ -186,7 +184,10 @@ func (s *stream) startBlock(end bool) (at int) {
 	if end {
 		flags = http2.FlagHeadersEndStream
 	}
-	return s.startFrame(http2.FrameHeaders, flags)
+	at = s.startFrame(http2.FrameHeaders, flags)
+	s.m.out.grow(maxPrefix)
+	s.m.out.b = s.m.enc.begin(s.m.out.b)
+	return at
 }
 
 // endBlock completes a header block that began with startBlock, splitting it
@@ -223,7 +224,8 @@ func (m *mux) number(name string, n int64) {
 
 // field encodes one field. Neither slice is kept.
 func (m *mux) field(name string, value []byte) {
-	m.enc.WriteField(hpack.HeaderField{Name: name, Value: unsafe.String(unsafe.SliceData(value), len(value))})
+	m.out.grow(len(name) + len(value) + maxPrefix)
+	m.out.b = m.enc.field(m.out.b, name, view(value))
 }
 
 // fields encodes a header, with names in lower case, but for the fields that
@@ -249,8 +251,8 @@ func (m *mux) fieldName(name []byte) string {
 					m.lower[i] = c | 0x20
 				}
 			}
-			return unsafe.String(unsafe.SliceData(m.lower), len(m.lower))
+			return view(m.lower)
 		}
 	}
-	return unsafe.String(unsafe.SliceData(name), len(name))
+	return view(name)
 }
