@@ -17,17 +17,49 @@ type Table[T any] struct {
 // NewTable makes a table of patterns as Pattern writes them. It does not keep
 // sites.
 func NewTable[T any](sites map[string]T) *Table[T] {
-	t := &Table[T]{exact: maps.Clone(sites), wild: make(map[string]T)}
-	if t.rest, t.any = sites["*"]; t.any {
-		delete(t.exact, "*")
-	}
+	t := &Table[T]{exact: make(map[string]T, len(sites)), wild: make(map[string]T)}
 	for pattern, value := range sites {
-		if len(pattern) > 2 && pattern[:2] == "*." {
-			t.wild[pattern[2:]] = value
-			delete(t.exact, pattern)
-		}
+		t.set(pattern, value)
 	}
 	return t
+}
+
+// Changed is the table with other values for some patterns, old or new, and
+// without those that are gone. t stays as it is.
+func (t *Table[T]) Changed(set map[string]T, gone []string) *Table[T] {
+	next := &Table[T]{maps.Clone(t.exact), maps.Clone(t.wild), t.rest, t.any}
+	for _, pattern := range gone {
+		switch in, key := next.place(pattern); {
+		case in == nil:
+			var none T
+			next.rest, next.any = none, false
+		default:
+			delete(in, key)
+		}
+	}
+	for pattern, value := range set {
+		next.set(pattern, value)
+	}
+	return next
+}
+
+// place is where the value of a pattern stands; nil for that of "*".
+func (t *Table[T]) place(pattern string) (in map[string]T, key string) {
+	switch {
+	case pattern == "*":
+		return nil, ""
+	case len(pattern) > 2 && pattern[:2] == "*.":
+		return t.wild, pattern[2:]
+	}
+	return t.exact, pattern
+}
+
+func (t *Table[T]) set(pattern string, value T) {
+	if in, key := t.place(pattern); in != nil {
+		in[key] = value
+	} else {
+		t.rest, t.any = value, true
+	}
 }
 
 // Lookup finds the value for a canonical host: exact, then wildcard, then

@@ -33,6 +33,18 @@ func TestTable(t *testing.T) {
 			t.Errorf(`with "*": Lookup(%q) = %q, %v, want %q`, key, got, ok, want)
 		}
 	}
+	before := table
+	table = table.Changed(map[string]string{"*.b.example.com": "deeper", "com": "top", "example.com": "other"}, []string{"*", "*.example.com", "::1"})
+	for key, want := range map[string]string{
+		"a.example.com": "a", "c.b.example.com": "deeper", "com": "top", "example.com": "other", "b.example.com": "", "::1": "", "": "", "192.0.2.1": "ip4",
+	} {
+		if got, ok := table.Lookup([]byte(key)); got != want || ok != (want != "") {
+			t.Errorf("changed: Lookup(%q) = %q, %v, want %q", key, got, ok, want)
+		}
+	}
+	if got, _ := before.Lookup([]byte("c.b.example.com")); got != "deep" {
+		t.Errorf("the table that was changed has %q", got)
+	}
 	if _, ok := NewTable[int](nil).Lookup([]byte("a.b")); ok {
 		t.Error("an empty table has a value")
 	}

@@ -1,11 +1,8 @@
 package server
 
 import (
-	"cmp"
 	"fmt"
-	"maps"
 	"os"
-	"reflect"
 	"slices"
 	"time"
 
@@ -33,22 +30,26 @@ type world struct {
 	snapshot *proxy.Snapshot
 	sites    map[string]*built    // by host
 	vms      map[string]config.VM // those of the configuration, and what sites in their last good form still have
-	wants    []certs.Want
 	loaded   time.Time
 	h3       *h3.Config
-	plan     *upstream.Plan   // until it is published
-	dropped  []*upstream.Pool // of the generation before, to be retired
 
 	addressed map[string]bool // addresses that are VMs by themselves
+}
 
-	added, changed []string // hosts, against the generation before
+// delta is how a world differs from the one before, and what is needed to
+// publish it. Nothing of it is kept.
+type delta struct {
+	plan    *upstream.Plan
+	dropped []*upstream.Pool // to be retired
+	wants   []certs.Want
+
+	added, changed, removed []string // hosts
 }
 
 // built is a site with its origin.
 type built struct {
 	conf  *config.Site
 	site  *proxy.Site
-	want  *certs.Want  // nil for passthrough and where no certificate can be had
 	fault string       // of conf; empty when the site is what conf says
 	stale bool         // fault, and site is the last good form
 	form  *config.Site // what site was built from: conf, or its last good form
@@ -60,6 +61,7 @@ type builder struct {
 	conf    *config.Config
 	old     *world
 	plan    *upstream.Plan
+	delta   *delta
 	own     *upstream.Own
 	ownUDP  *upstream.Own
 	metrics *telemetry.Metrics
@@ -74,28 +76,13 @@ type builder struct {
 // build translates a whole configuration. It cannot fail: a site that cannot
 // be built is quarantined.
 func (b *builder) build() *world {
-	w := &world{config: b.conf, vms: b.conf.VMs, addressed: b.addressed, sites: make(map[string]*built, len(b.conf.Sites)), wants: make([]certs.Want, 0, len(b.conf.Sites))}
-	table := make(map[string]*proxy.Site, len(b.conf.Sites))
-	for _, c := range b.conf.Sites {
-		before := b.before(c.Host)
-		s := b.one(c, before)
-		w.sites[c.Host] = s
-		switch {
-		case before == nil:
-			w.added = append(w.added, c.Host)
-		case before.site != s.site || before.fault != s.fault:
-			w.changed = append(w.changed, c.Host)
-		}
-		table[c.Host] = s.site
-		if s.want != nil {
-			w.wants = append(w.wants, *s.want)
-		}
-	}
-	b.keepVMs(w)
+	w := &world{config: b.conf, vms: b.conf.VMs, addressed: b.addressed}
+	b.delta = &delta{plan: b.plan, wants: make([]certs.Want, 0, len(b.conf.Sites))}
+	table := b.sites(w)
 	raw := b.forwards(w)
-	pools, dropped := b.plan.Done()
-	w.plan, w.dropped = b.plan, dropped
-	w.snapshot = b.snapshot(router.NewTable(table), pools)
+	var pools *upstream.Set
+	pools, b.delta.dropped = b.plan.Done()
+	w.snapshot = b.snapshot(table, pools)
 	w.snapshot.Forwards, w.snapshot.Challenges = raw.byName, raw.challenges
 	w.h3 = &h3.Config{
 		RequestHead: b.conf.Timeouts.RequestHead, KeepAlive: b.conf.Timeouts.KeepAlive, Handshake: b.conf.Timeouts.Handshake,
@@ -128,119 +115,6 @@ func (b *builder) snapshot(table *router.Table[*proxy.Site], pools *upstream.Set
 		s.Generation = b.old.snapshot.Generation + 1
 	}
 	return s
-}
-
-// before is the site of a host in the generation before, or nil.
-func (b *builder) before(host string) *built {
-	if b.old == nil {
-		return nil
-	}
-	return b.old.sites[host]
-}
-
-// one builds a site, takes it over unchanged, or quarantines it.
-func (b *builder) one(c *config.Site, before *built) *built {
-	if before != nil && before.fault == "" && (before.conf == c || same(before.conf, c)) && !b.onMovedVM(c) {
-		before.site.EachPool(b.plan.Keep)
-		return &built{conf: c, form: c, site: before.site, want: before.want}
-	}
-	s := &built{conf: c, form: c}
-	fault := faultOf(c)
-	if fault == "" {
-		var err error
-		if s.site, err = b.site(c); err == nil {
-			s.want = wantOf(c)
-			return s
-		}
-		fault = err.Error()
-	}
-	return b.quarantine(s, before, fault)
-}
-
-// onMovedVM reports whether a site has a VM of which something else changed
-// than its address, which stands in the site itself.
-func (b *builder) onMovedVM(c *config.Site) bool {
-	if len(b.movedVMs) == 0 {
-		return false
-	}
-	on := func(list []config.Backend) bool {
-		return slices.ContainsFunc(list, func(k config.Backend) bool { return b.movedVMs[cmp.Or(k.VM, k.Host)] })
-	}
-	return on(c.To) || slices.ContainsFunc(c.Paths, func(p config.Path) bool { return on(p.To) })
-}
-
-// movedVMs are the VMs that two configurations describe differently, and the
-// addresses that are VMs only now.
-func movedVMs(old *world, conf *config.Config, addressed map[string]bool) map[string]bool {
-	moved := make(map[string]bool)
-	if old == nil {
-		return moved
-	}
-	for host := range addressed {
-		moved[host] = !old.addressed[host]
-	}
-	for name, a := range old.config.VMs {
-		b := conf.VMs[name]
-		if a.Pos = b.Pos; !reflect.DeepEqual(a, b) {
-			moved[name] = true
-		}
-	}
-	return moved
-}
-
-// keepVMs keeps the VMs of sites in their last good form that are in the
-// configuration no more: they are drained and started as before.
-func (b *builder) keepVMs(w *world) {
-	for _, s := range w.sites {
-		if !s.stale {
-			continue
-		}
-		s.eachBackend(func(k config.Backend) bool {
-			v, kept := b.old.vms[k.VM]
-			if _, has := w.vms[k.VM]; kept && !has {
-				if len(w.vms) == len(b.conf.VMs) {
-					w.vms = maps.Clone(w.vms)
-				}
-				w.vms[k.VM] = v
-			}
-			return true
-		})
-	}
-}
-
-func faultOf(c *config.Site) string {
-	if c.Fault == nil {
-		return ""
-	}
-	return c.Fault.Error()
-}
-
-// quarantine keeps the last good form of a faulty site, or makes one that
-// answers 503.
-func (b *builder) quarantine(s, before *built, fault string) *built {
-	s.fault = fault
-	if before != nil && before.site.Fault == "" {
-		before.site.EachPool(b.plan.Keep)
-		s.site, s.want, s.stale, s.form = before.site, before.want, true, before.form
-		return s
-	}
-	if before != nil && before.site.Fault == fault && before.site.Passthrough == s.conf.Passthrough() {
-		s.site, s.want = before.site, before.want
-		return s
-	}
-	s.site = &proxy.Site{Host: s.conf.Host, Fault: fault, Passthrough: s.conf.Passthrough(), Counters: b.metrics.SiteFor(s.conf.Host)}
-	if s.conf.Certificate != "" {
-		s.site.OwnsChallenges = s.conf.Certificate == config.CertACME
-		s.want = wantOf(s.conf)
-	}
-	return s
-}
-
-func wantOf(c *config.Site) *certs.Want {
-	if c.Passthrough() {
-		return nil
-	}
-	return &certs.Want{Host: c.Host, Kind: c.Certificate, CertFile: c.CertFile, KeyFile: c.KeyFile}
 }
 
 // site builds a site that has no fault of its own.

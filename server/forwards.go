@@ -118,14 +118,11 @@ type raw struct {
 }
 
 // forwards builds the raw ports of a world and adds the certificates that they
-// need to what it wants. They have no faults of their own: one in the file
+// need to what is wanted. They have no faults of their own: one in the file
 // refuses it, and what else they need was checked as they were opened.
 func (b *builder) forwards(w *world) raw {
 	out := raw{byName: make(map[string]*proxy.Forward, len(b.conf.Forwards)), challenges: make(map[string]bool)}
-	wanted := make(map[string]bool)
-	for i := range w.wants {
-		wanted[w.wants[i].Host] = true
-	}
+	wanted := make(map[string]bool) // by raw ports
 	for _, c := range b.conf.Forwards {
 		f := b.forward(c)
 		out.byName[f.Name] = f
@@ -135,9 +132,10 @@ func (b *builder) forwards(w *world) raw {
 				continue
 			}
 			out.challenges[s.Host] = out.challenges[s.Host] || s.Certificate == config.CertACME
-			if !wanted[s.Host] { // a site of that name says which certificate it has
+			site := w.sites[s.Host] // says which certificate the name has, if it has one
+			if !wanted[s.Host] && (site == nil || !site.wants()) {
 				wanted[s.Host] = true
-				w.wants = append(w.wants, certs.Want{Host: s.Host, Kind: s.Certificate, CertFile: s.CertFile, KeyFile: s.KeyFile})
+				b.delta.wants = append(b.delta.wants, certs.Want{Host: s.Host, Kind: s.Certificate, CertFile: s.CertFile, KeyFile: s.KeyFile})
 			}
 		}
 	}

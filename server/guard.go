@@ -14,15 +14,13 @@ const guardFrom = 10
 // nothing. It looks at every file that is still read and at all of them
 // together, and counts a site as lost only when no file has it any more.
 func lostSites(old, next *config.Config) string {
-	have := make(map[string]bool, len(next.Sites))
-	left := make(map[string]int)
-	for _, s := range next.Sites {
+	had, left, lost := perFile(old.Sites), perFile(next.Sites), make(map[string]int)
+	before, after := differing(old.Sites, next.Sites)
+	have := make(map[string]bool, len(after))
+	for _, s := range after {
 		have[s.Host] = true
-		left[s.Pos.File]++
 	}
-	had, lost := make(map[string]int), make(map[string]int)
-	for _, s := range old.Sites {
-		had[s.Pos.File]++
+	for _, s := range before {
 		if !have[s.Host] {
 			lost[s.Pos.File]++
 		}
@@ -40,6 +38,31 @@ func lostSites(old, next *config.Config) string {
 		}
 	}
 	return ""
+}
+
+// perFile counts the sites of each file, which stand together.
+func perFile(sites []*config.Site) map[string]int {
+	count := make(map[string]int)
+	for i := 0; i < len(sites); {
+		file, from := sites[i].Pos.File, i
+		for i < len(sites) && sites[i].Pos.File == file {
+			i++
+		}
+		count[file] += i - from
+	}
+	return count
+}
+
+// differing is what two lists have between a beginning and an end that are the
+// same hosts in both. Of very many sites that is one file.
+func differing(a, b []*config.Site) (inA, inB []*config.Site) {
+	for len(a) > 0 && len(b) > 0 && a[0].Host == b[0].Host {
+		a, b = a[1:], b[1:]
+	}
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1].Host == b[len(b)-1].Host {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return a, b
 }
 
 func suspicious(had, lost, left int) string {

@@ -116,7 +116,7 @@ func (s *Server) address(host string) error {
 	s.addressed = maps.Clone(s.addressed)
 	s.addressed[host] = true
 	w := s.world.Load()
-	if err := s.apply(s.work, w.config, w); err != nil {
+	if _, err := s.apply(s.work, w.config, w); err != nil {
 		delete(s.addressed, host)
 		return err
 	}

@@ -57,12 +57,18 @@ func (s *Server) reload(ctx context.Context, force bool) (r Result) {
 			return r
 		}
 	}
-	if err := s.apply(ctx, conf, old); err != nil {
+	d, err := s.apply(ctx, conf, old)
+	if err != nil {
 		r.Refused = err.Error()
 		return r
 	}
 	next := s.world.Load()
-	r.Added, r.Removed, r.Changed = slices.Sorted(slices.Values(next.added)), removed(old, next), slices.Sorted(slices.Values(next.changed))
+	r.Added, r.Removed, r.Changed = d.added, d.removed, d.changed
+	if old != nil { // else it is all of them, as they stand in the file
+		slices.Sort(r.Added)
+	}
+	slices.Sort(r.Removed)
+	slices.Sort(r.Changed)
 	r.Changed = append(r.Changed, sections(old, next)...)
 	compareForwards(&r, old, next)
 	return r
@@ -101,45 +107,44 @@ func refusal(problems []config.Problem) string {
 
 // apply opens, builds and publishes. Until the publication everything may
 // fail and nothing has changed.
-func (s *Server) apply(ctx context.Context, conf *config.Config, old *world) error {
+func (s *Server) apply(ctx context.Context, conf *config.Config, old *world) (*delta, error) {
 	if old != nil && old.config.StateDir != conf.StateDir {
-		return fmt.Errorf("state_dir cannot change from %q to %q while usher runs: restart it", old.config.StateDir, conf.StateDir)
+		return nil, fmt.Errorf("state_dir cannot change from %q to %q while usher runs: restart it", old.config.StateDir, conf.StateDir)
 	}
 	fresh, err := s.listeners.open(conf)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.control.open(conf); err != nil {
 		s.listeners.discard(fresh)
-		return err
+		return nil, err
 	}
 	if err := s.quic.open(&conf.Listen, s.listeners.bindAs(fresh)); err != nil {
 		s.listeners.discard(fresh)
 		s.control.cancel()
-		return err
+		return nil, err
 	}
 	if err := s.forwards.open(conf); err != nil {
 		s.listeners.discard(fresh)
 		s.control.cancel()
 		s.quic.cancel()
-		return err
+		return nil, err
 	}
-	next := s.build(conf, old, fresh)
+	next, d := s.build(conf, old, fresh)
 	next.loaded = time.Now()
 	err = s.access.Configure(conf.Log.Access, conf.Log.Query)
 	if err == nil {
 		// Last, since ACME works with the fresh listeners from here on.
-		err = s.certs.Apply(s.certOptions(conf, fresh), next.wants)
+		err = s.certs.Apply(s.certOptions(conf, fresh), d.wants)
 	}
 	if err != nil {
-		next.plan.Discard()
+		d.plan.Discard()
 		s.listeners.discard(fresh)
 		s.control.cancel()
 		s.quic.cancel()
 		s.forwards.cancel()
-		return err
+		return nil, err
 	}
-	next.plan = nil // it knows the generation before
 	s.level.Set(conf.Log.Level)
 	s.fleet.Apply(next.specs())
 	s.world.Store(next)
@@ -148,13 +153,13 @@ func (s *Server) apply(ctx context.Context, conf *config.Config, old *world) err
 	s.control.adopt(ctx)
 	s.quic.adopt(ctx, &conf.Listen)
 	s.forwards.adopt(ctx, conf)
-	for _, p := range next.dropped {
+	for _, p := range d.dropped {
 		p.Retire()
 	}
-	return nil
+	return d, nil
 }
 
-func (s *Server) build(conf *config.Config, old *world, fresh []*listener) *world {
+func (s *Server) build(conf *config.Config, old *world, fresh []*listener) (*world, *delta) {
 	set := s.pools
 	if old != nil {
 		set = old.snapshot.Pools
@@ -163,7 +168,7 @@ func (s *Server) build(conf *config.Config, old *world, fresh []*listener) *worl
 		conf: conf, old: old, plan: set.Plan(), own: s.own, ownUDP: s.forwards.own, metrics: s.metrics, port: s.publicPort(conf, fresh),
 		fleet: s.fleet, addressed: s.addressed, movedVMs: movedVMs(old, conf, s.addressed), stickyKey: s.stickyKey,
 	}
-	return b.build()
+	return b.build(), b.delta
 }
 
 // publicPort is the port that redirects name; where the first https listener
@@ -188,20 +193,6 @@ func (s *Server) certOptions(c *config.Config, fresh []*listener) certs.Options 
 		o.Issuers = append(o.Issuers, certs.Issuer{Directory: i.Directory, CAFile: i.CAFile, EABKeyID: i.EABKeyID, EABKey: i.EABKey})
 	}
 	return o
-}
-
-// removed is the hosts of old that next has no more.
-func removed(old, next *world) (hosts []string) {
-	if old == nil || len(old.sites)+len(next.added) == len(next.sites) {
-		return nil
-	}
-	for host := range old.sites {
-		if next.sites[host] == nil {
-			hosts = append(hosts, host)
-		}
-	}
-	slices.Sort(hosts)
-	return hosts
 }
 
 // report says in the log and the metrics what came of a reload.
