@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"encoding/binary"
 	"strconv"
 	"unicode/utf8"
 )
@@ -15,18 +16,44 @@ const ellipsis = "…"
 
 const hexDigits = "0123456789abcdef"
 
-// plain reports whether s can be logged as it is: printable ASCII that fits.
-// Quotes and backslashes are JSON's business.
-func plain[T ~string | ~[]byte](s T, limit int) bool {
-	if len(s) > limit {
-		return false
-	}
-	for i := 0; i < len(s); i++ {
-		if s[i] < 0x20 || s[i] > 0x7e {
-			return false
+// judge looks at s, eight bytes at a time. plain means that it can be logged
+// without clean: printable ASCII. asIs means that JSON does not escape any of
+// it either.
+func judge(s []byte) (asIs, plain bool) {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		w := binary.LittleEndian.Uint64(s[i:])
+		quotes, slashes := w^ones*'"', w^ones*'\\'
+		// Below: a byte whose high bit is clear borrows when it is too small.
+		odd := w | (w + ones) // not ASCII, or 0x7f
+		odd |= (w - ones*0x20) &^ w
+		odd |= (quotes-ones)&^quotes | (slashes-ones)&^slashes
+		if odd&high != 0 {
+			break
 		}
 	}
-	return true
+	asIs = true
+	for ; i < len(s); i++ {
+		switch c := s[i]; {
+		case c < 0x20 || c > 0x7e:
+			return false, false
+		case c == '"' || c == '\\':
+			asIs = false
+		}
+	}
+	return asIs, true
+}
+
+// quote appends s, which is printable, with JSON's escapes.
+func quote(dst, s []byte) []byte {
+	for _, c := range s {
+		if c == '"' || c == '\\' {
+			dst = append(dst, '\\')
+		}
+		dst = append(dst, c)
+	}
+	return dst
 }
 
 // clean appends s to dst with everything that is not printable written out as
@@ -34,10 +61,10 @@ func plain[T ~string | ~[]byte](s T, limit int) bool {
 // paragraph separators, bidirectional overrides. A log viewer that decodes the
 // JSON again must not get them back, which is why JSON's own escapes will not
 // do. A value longer than limit is cut on a rune border and ends in "…".
-func clean[T ~string | ~[]byte](dst []byte, s T, limit int) []byte {
+func clean(dst, s []byte, limit int) []byte {
 	start := len(dst)
 	for i := 0; i < len(s); {
-		r, size := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
+		r, size := utf8.DecodeRune(s[i:])
 		mark := len(dst)
 		switch {
 		case r == utf8.RuneError && size == 1:

@@ -3,28 +3,33 @@ package telemetry
 import (
 	"bytes"
 	"net/netip"
+	"strconv"
 	"time"
-
-	"github.com/rs/zerolog"
+	"unsafe"
 )
 
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
 // line is one access-log line while it is put together. It is pooled for its
-// scratch memory.
+// memory.
 type line struct {
-	event   *zerolog.Event
+	b       []byte
 	scratch []byte
+	second  int64  // Unix time that stamp stands for
+	stamp   []byte // its text up to the fraction; empty at first
 }
+
+// lineRoom is enough for most lines.
+const lineRoom = 2 << 10
 
 func (l *Log) begin(kind string, at time.Time, client netip.Addr, port uint16) *line {
 	n, _ := l.lines.Get().(*line)
 	if n == nil {
-		n = &line{scratch: make([]byte, 0, maxPath+utf8Slack)}
+		n = &line{b: make([]byte, 0, lineRoom), scratch: make([]byte, 0, maxPath+utf8Slack)}
 	}
-	n.event = l.out.Log()
-	n.event.Bytes("time", at.UTC().AppendFormat(n.scratch[:0], timeLayout))
-	n.event.Str("type", kind)
+	n.b = append(n.b[:0], `{"time":"`...)
+	n.time(at)
+	n.b = append(append(append(n.b, `","type":"`...), kind...), '"')
 	if client.IsValid() {
 		n.bytes("client", client.Unmap().AppendTo(n.scratch[:0]))
 	}
@@ -36,45 +41,83 @@ func (l *Log) begin(kind string, at time.Time, client netip.Addr, port uint16) *
 const utf8Slack = 16
 
 func (l *Log) end(n *line) {
-	n.event.Send()
-	n.event = nil
+	n.b = append(n.b, "}\n"...)
+	l.queue.put(n.b)
 	l.lines.Put(n)
 }
 
-// text adds a field unless it is empty.
-func (n *line) text(key, s string) {
-	switch {
-	case s == "":
-	case plain(s, maxField):
-		n.event.Str(key, s)
-	default:
-		n.event.Bytes(key, clean(n.scratch[:0], s, maxField))
+// time writes timeLayout; the part before the fraction changes once a second.
+func (n *line) time(at time.Time) {
+	if second := at.Unix(); second != n.second || len(n.stamp) == 0 {
+		n.second = second
+		n.stamp = at.UTC().AppendFormat(n.stamp[:0], "2006-01-02T15:04:05.")
 	}
+	n.b = append(n.b, n.stamp...)
+	n.b = append(appendThousandths(n.b, at.Nanosecond()/1e6), 'Z')
 }
+
+func appendThousandths(b []byte, v int) []byte {
+	return append(b, byte('0'+v/100), byte('0'+v/10%10), byte('0'+v%10))
+}
+
+// key begins a field. A key needs no escaping.
+func (n *line) key(key string) {
+	n.b = append(n.b, `,"`...)
+	n.b = append(n.b, key...)
+	n.b = append(n.b, `":`...)
+}
+
+// text adds a field unless it is empty.
+func (n *line) text(key, s string) { n.bytes(key, unsafe.Slice(unsafe.StringData(s), len(s))) }
 
 // bytes is text for a view.
 func (n *line) bytes(key string, s []byte) { n.long(key, s, maxField) }
 
 func (n *line) long(key string, s []byte, limit int) {
-	switch {
-	case len(s) == 0:
-	case plain(s, limit):
-		n.event.Bytes(key, s)
-	default:
-		n.event.Bytes(key, clean(n.scratch[:0], s, limit))
+	if len(s) == 0 {
+		return
 	}
+	n.key(key)
+	n.b = append(n.b, '"')
+	switch asIs, plain := judge(s); {
+	case asIs && len(s) <= limit:
+		n.b = append(n.b, s...)
+	case plain && len(s) <= limit:
+		n.b = quote(n.b, s)
+	default:
+		n.b = quote(n.b, clean(n.scratch[:0], s, limit))
+	}
+	n.b = append(n.b, '"')
 }
 
 // number adds a field unless it is zero.
 func (n *line) number(key string, v int64) {
 	if v != 0 {
-		n.event.Int64(key, v)
+		n.count(key, v)
 	}
+}
+
+// count adds a field.
+func (n *line) count(key string, v int64) {
+	n.key(key)
+	n.b = strconv.AppendInt(n.b, v, 10)
 }
 
 // millis adds a duration in milliseconds, to the microsecond.
 func (n *line) millis(key string, d time.Duration) {
-	n.event.Float64(key, float64(d.Microseconds())/1000)
+	n.key(key)
+	micros := d.Microseconds()
+	if micros < 0 {
+		n.b, micros = append(n.b, '-'), -micros
+	}
+	n.b = strconv.AppendInt(n.b, micros/1000, 10)
+	if micros %= 1000; micros == 0 {
+		return
+	}
+	n.b = appendThousandths(append(n.b, '.'), int(micros))
+	for n.b[len(n.b)-1] == '0' {
+		n.b = n.b[:len(n.b)-1]
+	}
 }
 
 // Exchange writes the line of one exchange. Like all writing methods it never
@@ -98,9 +141,9 @@ func (l *Log) Exchange(x *Exchange) {
 		n.long("query", query, maxPath)
 	}
 	n.text("proto", x.Proto)
-	n.event.Int("status", x.Status)
-	n.event.Int64("bytes_in", x.BytesIn)
-	n.event.Int64("bytes_out", x.BytesOut)
+	n.count("status", int64(x.Status))
+	n.count("bytes_in", x.BytesIn)
+	n.count("bytes_out", x.BytesOut)
 	n.millis("duration_ms", x.Duration)
 	if x.FirstByte != 0 {
 		n.millis("ttfb_ms", x.FirstByte)
@@ -134,8 +177,8 @@ func (l *Log) Tunnel(t *Tunnel) {
 	n.text("alpn", t.ALPN)
 	n.text("backend", t.Backend)
 	n.number("attempts", int64(t.Attempts))
-	n.event.Int64("bytes_in", t.BytesIn)
-	n.event.Int64("bytes_out", t.BytesOut)
+	n.count("bytes_in", t.BytesIn)
+	n.count("bytes_out", t.BytesOut)
 	n.number("datagrams_in", t.Datagrams.In)
 	n.number("datagrams_out", t.Datagrams.Out)
 	n.number("datagrams_dropped", t.Datagrams.Dropped)

@@ -30,7 +30,6 @@ const (
 // Log is the access log.
 type Log struct {
 	options Options
-	out     zerolog.Logger // encodes into queue
 	queue   *queue
 	lines   sync.Pool // of *line
 	ciphers map[uint16]string
@@ -63,7 +62,6 @@ func Open(dest string, o Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{options: o, queue: newQueue(o.Size), ciphers: cipherNames(), dest: dest, sink: s}
-	l.out = zerolog.New(l.queue)
 	l.off.Store(dest == "off")
 	l.query.Store(o.Query)
 	return l, nil

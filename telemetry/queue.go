@@ -37,10 +37,10 @@ func newQueue(size int) *queue {
 	}
 }
 
-// Write queues one line, newline included.
-func (q *queue) Write(line []byte) (int, error) {
+// put queues one line, newline included.
+func (q *queue) put(line []byte) {
 	q.mu.Lock()
-	first, filled, ok := q.put(line)
+	first, filled, ok := q.add(line)
 	q.mu.Unlock()
 	switch {
 	case !ok:
@@ -50,10 +50,9 @@ func (q *queue) Write(line []byte) (int, error) {
 	case first:
 		signal(q.wake)
 	}
-	return len(line), nil
 }
 
-func (q *queue) put(line []byte) (first, filled, ok bool) {
+func (q *queue) add(line []byte) (first, filled, ok bool) {
 	if q.closed || len(line) > chunkSize {
 		return false, false, false
 	}
