@@ -38,9 +38,16 @@ type site struct {
 	want  Want
 	pair  *pair // KindFile
 	shown atomic.Pointer[shown]
-	job   job // owned by jobs
+	mu    sync.Mutex
+	*account
+}
 
-	mu      sync.Mutex
+// account is what is known of a certificate that is ordered. Sites of other
+// kinds have none: there may be very many sites.
+type account struct {
+	job job // owned by jobs
+
+	// site.mu
 	known   bool // storage was read since the site or the issuers came
 	stored  record
 	trouble trouble
@@ -55,7 +62,9 @@ type trouble struct {
 
 func newSite(w Want, p *pair) *site {
 	s := &site{want: w, pair: p}
-	s.job.site = s
+	if w.Kind != KindFile && w.Kind != KindLocal {
+		s.account = &account{job: job{site: s}}
+	}
 	return s
 }
 
