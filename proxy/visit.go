@@ -8,7 +8,6 @@ import (
 	"usher/proxy/h1"
 	"usher/proxy/message"
 	"usher/proxy/socket"
-	"usher/telemetry"
 )
 
 // visit is a connection that carries exchanges, from the first one to its end.
@@ -18,28 +17,27 @@ type visit struct {
 	ctx    context.Context
 	codec  codec
 	client *message.Client
-	kind   telemetry.Kind
 }
 
 // exchanges serves HTTP on a connection, in the protocol that was agreed on. It
 // returns when the connection has ended or can do without this goroutine, and
 // sees to its end. records is what lies below TLS, nil on a plain connection.
 func (p *Proxy) exchanges(ctx context.Context, rw io.ReadWriter, s *socket.Socket, records *socket.Records, client *message.Client) {
-	v := &visit{p: p, ctx: ctx, codec: p.codec(rw, s, client), client: client, kind: kind(client.TLS)}
+	v := &visit{p: p, ctx: ctx, codec: p.codec(rw, s, client), client: client}
 	if c, ok := v.codec.(*h1.Conn); ok {
-		c.Parked(records, v.serve)
+		c.Parked(records, v)
 	}
 	p.tunnels.Add(1)
 	p.conns.add(v.codec)
 	if p.draining.Load() {
 		v.codec.Drain()
 	}
-	v.serve()
+	v.Again()
 }
 
-// serve answers requests until the connection ends or is parked. After that it
+// Again answers requests until the connection ends or is parked. After that it
 // may run elsewhere already.
-func (v *visit) serve() {
+func (v *visit) Again() {
 	err := v.codec.Serve(v.ctx)
 	if err == h1.ErrParked {
 		return
@@ -48,7 +46,7 @@ func (v *visit) serve() {
 	defer p.tunnels.Done()
 	p.conns.remove(v.codec)
 	v.client.Close()
-	p.Metrics.Closed(v.kind)
+	p.Metrics.Closed(kind(v.client.TLS))
 	if err != nil && !errors.Is(err, h1.ErrUpgraded) {
 		p.Log.Debug().Str("client", v.client.Addr.String()).Err(err).Msg("connection ended")
 	}

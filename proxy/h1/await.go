@@ -36,7 +36,7 @@ func (c *Conn) await() (arrived bool, err error) {
 }
 
 func (c *Conn) waitFirst() error {
-	if c.again != nil {
+	if c.owner != nil {
 		if err := c.park(); err != errStay {
 			return err
 		}
@@ -95,8 +95,8 @@ func (c *Conn) rest(limit time.Duration) {
 	if limit > 0 {
 		until = time.Now().Add(limit)
 	}
-	if !c.drained.IsZero() && (until.IsZero() || c.drained.Before(until)) {
-		until = c.drained
+	if c.drained != nil && (until.IsZero() || c.drained.Before(until)) {
+		until = *c.drained
 	}
 	c.idle = true
 	c.wire.SetReadDeadline(until)

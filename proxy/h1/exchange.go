@@ -66,8 +66,13 @@ func (x *exchange) begin() {
 	c, ex := x.conn, &x.ex
 	ex.Client, ex.Stream, ex.Timeouts = c.client, &x.stream, c.config.Timeouts
 	ex.From = c.client.Addr.Addr()
-	ex.Request.Scheme = c.scheme
+	ex.Request.Scheme = schemeHTTP
+	if c.client.TLS {
+		ex.Request.Scheme = schemeHTTPS
+	}
 }
+
+var schemeHTTP, schemeHTTPS = []byte("http"), []byte("https") // never changed
 
 // describe copies what the log wants to know, as far as it was read.
 func (x *exchange) describe() {

@@ -56,16 +56,19 @@ func (c *Conn) parkTLS() error {
 // leave parks the connection. When that fails, it waits with a goroutine.
 func (c *Conn) leave(s *socket.Socket) error {
 	c.rest(0)
-	if s.Park(c.idleLimit(), c.woken) != nil {
+	if s.Park(c.idleLimit(), (*parkedConn)(c)) != nil {
 		return errStay
 	}
 	return ErrParked
 }
 
-// wokenUp is called when the parking ends.
-func (c *Conn) wokenUp(readable bool) {
-	c.silent = !readable
-	c.again()
+// parkedConn is a Conn as the one that its socket is parked for.
+type parkedConn Conn
+
+// Resume has the owner go on.
+func (p *parkedConn) Resume(readable bool) {
+	p.silent = !readable
+	p.owner.Again()
 }
 
 // try is fill that does not wait.

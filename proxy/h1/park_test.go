@@ -49,11 +49,13 @@ func newParking(t *testing.T, config *Config, secure bool) *parking {
 		rw, p.client = front, back
 	}
 	p.conn = NewConn(config, rw, ours, client, h)
-	p.conn.Parked(records, p.serve)
+	p.conn.Parked(records, p)
 	go p.serve()
 	t.Cleanup(func() { p.client.Close(); <-p.ended })
 	return p
 }
+
+func (p *parking) Again() { p.serve() }
 
 func (p *parking) serve() {
 	if err := p.conn.Serve(context.Background()); err == ErrParked {

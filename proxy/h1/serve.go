@@ -30,11 +30,9 @@ type Conn struct {
 	bare    *socket.Socket // rw, unless TLS lies between
 	client  *message.Client
 	handler message.Handler
-	scheme  []byte
 
 	records *socket.Records // below TLS, if that can be parked; nil otherwise
-	again   func()          // called when a parked connection is to be served; nil: it is not parked
-	woken   func(bool)      // wokenUp, bound once
+	owner   Owner           // of a connection that may be parked; else nil
 
 	x        *exchange // of the current request; nil while idle; owned by Serve
 	used     bool      // a request was read; owned by Serve
@@ -45,7 +43,7 @@ type Conn struct {
 
 	mu      sync.Mutex // guards the read deadline and what decides it
 	idle    bool       // Serve waits for a request
-	drained time.Time  // when an idle connection ends, once Drain was called
+	drained *time.Time // when an idle connection ends, once Drain was called
 }
 
 // NewConn prepares a connection. rw is s itself or the TLS connection over it;
@@ -55,20 +53,20 @@ func NewConn(c *Config, rw io.ReadWriter, s *socket.Socket, client *message.Clie
 }
 
 func newConn(c *Config, rw io.ReadWriter, w wire, client *message.Client, h message.Handler) *Conn {
-	conn := &Conn{config: c, rw: rw, wire: w, bare: bareSocket(rw), client: client, handler: h, scheme: []byte("http")}
-	if client.TLS {
-		conn.scheme = []byte("https")
-	}
-	return conn
+	return &Conn{config: c, rw: rw, wire: w, bare: bareSocket(rw), client: client, handler: h}
 }
 
 // Parked has Serve return ErrParked, instead of waiting with a goroutine, when
 // the connection is idle and the memory of everything but the Conn can be given
-// back. again is then called, from another goroutine, when Serve is to be called
-// again: nobody else may do that. A TLS connection is parked only if it reads
-// from records, its socket. To be called before Serve.
-func (c *Conn) Parked(records *socket.Records, again func()) {
-	c.records, c.again, c.woken = records, again, c.wokenUp
+// back. owner then calls Serve again when he is told to; nobody else may. A TLS
+// connection is parked only if it reads from records, its socket. To be called
+// before Serve.
+func (c *Conn) Parked(records *socket.Records, owner Owner) { c.records, c.owner = records, owner }
+
+// Owner is who serves a connection.
+type Owner interface {
+	// Again is called from another goroutine when Serve is to be called again.
+	Again()
 }
 
 // ErrParked is returned by Serve for a connection that waits for its next
@@ -230,9 +228,10 @@ func (c *Conn) Drain() {
 	if c.draining.Swap(true) {
 		return
 	}
-	c.drained = time.Now().Add(c.config.DrainGrace)
+	at := time.Now().Add(c.config.DrainGrace)
+	c.drained = &at
 	if c.idle {
-		c.wire.SetReadDeadline(c.drained)
+		c.wire.SetReadDeadline(at)
 	}
 }
 

@@ -64,13 +64,9 @@ func (l *Listener) acceptOne(fd int) (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	local := l.addr
-	if l.wild {
-		local = netip.AddrPort{}
-	}
-	s := New(nfd, from, local)
-	s.loop, s.open = l.loop, &l.open
-	l.open.Add(1)
+	s := New(nfd, from, netip.AddrPort{})
+	s.loop, s.origin = l.loop, &l.origin
+	l.origin.open.Add(1)
 	return s, nil
 }
 

@@ -201,8 +201,8 @@ func (s *Socket) detachAlone() bool {
 	}
 	s.in.disarm()
 	s.out.disarm()
-	if s.open != nil {
-		s.open.Add(-1)
+	if s.origin != nil {
+		s.origin.closed()
 	}
 	return true
 }

@@ -30,7 +30,7 @@ func BenchmarkPark(b *testing.B) {
 	s, c := pair(b)
 	s.UseLoop(running(b))
 	over := make(chan bool)
-	then := func(r bool) { over <- r }
+	var then Resumer = resumer(func(r bool) { over <- r })
 	p := make([]byte, 10)
 	b.ReportAllocs()
 	for b.Loop() {

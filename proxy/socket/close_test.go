@@ -216,7 +216,7 @@ func contend(t *testing.T, loop *Loop, end func(*Socket), reader int) {
 		},
 		func() {
 			over := make(chan bool)
-			if s.Park(0, func(r bool) { over <- r }) == nil {
+			if s.Park(0, resumer(func(r bool) { over <- r })) == nil {
 				<-over
 			}
 		},

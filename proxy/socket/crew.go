@@ -20,17 +20,17 @@ type crew struct {
 type hand struct{ task chan task }
 
 type task struct {
-	f        func(readable bool)
+	owner    Resumer
 	readable bool
 }
 
-// run calls f from another goroutine.
-func (c *crew) run(f func(bool), readable bool) {
+// run resumes owner on another goroutine.
+func (c *crew) run(owner Resumer, readable bool) {
 	c.mu.Lock()
 	n := len(c.idle) - 1
 	if n < 0 {
 		c.mu.Unlock()
-		go c.work(task{f, readable})
+		go c.work(task{owner, readable})
 		return
 	}
 	h := c.idle[n]
@@ -38,13 +38,13 @@ func (c *crew) run(f func(bool), readable bool) {
 	c.idle = c.idle[:n]
 	c.least = min(c.least, n)
 	c.mu.Unlock()
-	h.task <- task{f, readable} // has room: it was idle
+	h.task <- task{owner, readable} // has room: it was idle
 }
 
 func (c *crew) work(t task) {
 	h := &hand{task: make(chan task, 1)}
 	for more := true; more; t, more = c.next(h) {
-		t.f(t.readable)
+		t.owner.Resume(t.readable)
 	}
 }
 

@@ -52,7 +52,10 @@ func (s *Socket) set(d *direction, past uint64, t time.Time) bool {
 	if s.state.Load()&past != 0 {
 		s.state.And(^past)
 	}
-	if armed := d.armed.Load(); at != 0 && d.news.Load() == awaited && (armed == 0 || at < armed) && !s.arm(d) {
+	if at == 0 || d.news.Load() != awaited {
+		return false
+	}
+	if armed := d.bed.armed.Load(); (armed == 0 || at < armed) && !s.arm(d) {
 		d.lapse()
 	}
 	return false

@@ -186,7 +186,7 @@ func (s *Socket) progress() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.out.till = 0; limit > 0 {
-		s.out.till, s.out.left = now()+limit, unsent(s.fd)
+		s.out.till, s.out.left = now()+limit, int32(unsent(s.fd))
 	}
 }
 
@@ -199,7 +199,7 @@ func (s *Socket) taken() bool {
 	if s.out.till == 0 || s.out.till > now() {
 		return true
 	}
-	left := unsent(s.fd)
+	left := int32(unsent(s.fd))
 	if left >= s.out.left {
 		return false
 	}

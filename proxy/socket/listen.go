@@ -22,7 +22,6 @@ type Listener struct {
 	file *os.File // owns the descriptor
 	conn syscall.RawConn
 	addr netip.AddrPort
-	wild bool // bound to all addresses: each socket has its own local one
 	loop *Loop
 
 	accepting sync.Mutex // held by the one Accept that waits
@@ -32,7 +31,7 @@ type Listener struct {
 
 	done   chan struct{} // closed by Close
 	once   sync.Once
-	open   atomic.Int64
+	origin origin
 	pauses atomic.Int64
 }
 
@@ -150,7 +149,9 @@ func newListener(fd int) (*Listener, error) {
 		return nil, err
 	}
 	l := &Listener{addr: localAddr(fd), done: make(chan struct{})}
-	l.wild = l.addr.Addr().IsUnspecified()
+	if !l.addr.Addr().IsUnspecified() {
+		l.origin.local = l.addr
+	}
 	l.file = os.NewFile(uintptr(fd), "listener")
 	l.try = l.tryAccept
 	l.conn, err = l.file.SyscallConn()
@@ -166,7 +167,7 @@ func (l *Listener) Addr() netip.AddrPort { return l.addr }
 
 // Open is the number of accepted sockets that were neither closed nor
 // detached yet.
-func (l *Listener) Open() int64 { return l.open.Load() }
+func (l *Listener) Open() int64 { return l.origin.open.Load() }
 
 // Pauses is how often Accept has waited because descriptors or memory were
 // used up.

@@ -44,6 +44,8 @@ type Loop struct {
 	try   func(uintptr) bool // turn, bound once
 	crew  crew
 
+	private func() // ends the loop of a Socket that had none; nil for others
+
 	mu      sync.Mutex
 	entries []entry  // mu
 	unused  []uint32 // mu

@@ -22,10 +22,15 @@ const (
 // sleeps in it; the loop, timers and Close wake him.
 type direction struct {
 	news     atomic.Uint32
-	wake     chan struct{} // made by the first sleep; holds one wake for each
-	deadline atomic.Int64  // on the clock of now; 0 is none. Changed with mu held
-	armed    atomic.Int64  // when the timer fires; 0 is never. Changed with mu held
-	timer    *time.Timer   // mu
+	deadline atomic.Int64 // on the clock of now; 0 is none. Changed with mu held
+	bed      *bed         // made by the first sleep, with mu held
+}
+
+// bed is what only a sleep needs.
+type bed struct {
+	wake  chan struct{} // holds one wake for each sleep
+	armed atomic.Int64  // when the timer fires; 0 is never. Changed with mu held
+	timer *time.Timer   // mu
 }
 
 // writing is the direction with a limit for each wait.
@@ -33,7 +38,7 @@ type writing struct {
 	direction
 	timeout atomic.Int64 // time.Duration of the write timeout
 	till    int64        // when it ends, mu; 0 is never
-	left    int          // bytes that the peer had not taken when it last took some
+	left    int32        // bytes that the peer had not taken when it last took some
 	outward bool         // mu; the loop tells when the kernel takes bytes again
 }
 
@@ -54,14 +59,14 @@ func moment(t time.Time) int64 {
 // tell notes an event and wakes who sleeps.
 func (d *direction) tell() {
 	if d.news.Swap(fresh) == awaited {
-		d.wake <- struct{}{}
+		d.bed.wake <- struct{}{}
 	}
 }
 
 // lapse wakes who sleeps because his time is over.
 func (d *direction) lapse() {
 	if d.news.CompareAndSwap(awaited, lapsed) {
-		d.wake <- struct{}{}
+		d.bed.wake <- struct{}{}
 	}
 }
 
@@ -74,12 +79,17 @@ func (d *direction) more() { d.news.CompareAndSwap(quiet, fresh) }
 // disarm frees what only a sleep needs. The caller holds the mutex of the
 // Socket, and nobody sleeps.
 func (d *direction) disarm() {
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer = nil
-		d.armed.Store(0)
+	if d.bed != nil && d.bed.timer != nil {
+		d.bed.timer.Stop()
 	}
-	d.wake = nil
+	d.bed = nil
+}
+
+// makeBed readies d for a sleep.
+func (s *Socket) makeBed(d *direction) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.bed = &bed{wake: make(chan struct{}, 1)}
 }
 
 // join registers with the loop, if that was not done before. Events are edges,
@@ -138,8 +148,8 @@ func (s *Socket) face() error {
 // sleep waits until d is fresh. past is the bit of its deadline. It fails with
 // errLapsed when a limit of d has passed.
 func (s *Socket) sleep(d *direction, past uint64) error {
-	if d.wake == nil {
-		d.wake = make(chan struct{}, 1)
+	if d.bed == nil {
+		s.makeBed(d)
 	}
 	if !d.news.CompareAndSwap(quiet, awaited) {
 		return s.why(past)
@@ -147,12 +157,12 @@ func (s *Socket) sleep(d *direction, past uint64) error {
 	// From now on whoever changes the deadline, or closes, wakes us.
 	if err := s.prepare(d, past); err != nil {
 		if !d.news.CompareAndSwap(awaited, quiet) {
-			<-d.wake
+			<-d.bed.wake
 			d.news.CompareAndSwap(lapsed, quiet)
 		}
 		return err
 	}
-	<-d.wake
+	<-d.bed.wake
 	if d.news.CompareAndSwap(lapsed, quiet) {
 		return errLapsed
 	}
@@ -179,7 +189,7 @@ func (s *Socket) prepare(d *direction, past uint64) error {
 	if d == &s.out.direction {
 		due = earlier(due, s.out.till)
 	}
-	if armed := d.armed.Load(); due == 0 || armed != 0 && armed <= due {
+	if armed := d.bed.armed.Load(); due == 0 || armed != 0 && armed <= due {
 		return nil // a timer that fires too early is set again then
 	}
 	s.mu.Lock()
@@ -204,21 +214,22 @@ func (s *Socket) arm(d *direction) bool {
 	if left <= 0 {
 		return false
 	}
-	d.armed.Store(due)
-	if d.timer != nil {
-		d.timer.Reset(left)
+	b := d.bed
+	b.armed.Store(due)
+	if b.timer != nil {
+		b.timer.Reset(left)
 		return true
 	}
-	d.timer = time.AfterFunc(left, func() { s.rang(d) })
+	b.timer = time.AfterFunc(left, func() { s.rang(d, b) })
 	return true
 }
 
-// rang is called when the timer of a direction has fired.
-func (s *Socket) rang(d *direction) {
+// rang is called when the timer of a bed has fired.
+func (s *Socket) rang(d *direction, b *bed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d.armed.Store(0)
-	if s.closed() || d.news.Load() != awaited {
+	b.armed.Store(0)
+	if s.closed() || d.bed != b || d.news.Load() != awaited {
 		return
 	}
 	if !s.arm(d) {

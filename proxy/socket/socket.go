@@ -22,25 +22,33 @@ type Socket struct {
 	mu       sync.Mutex
 	detached chan struct{} // mu; closed, if there is one, when nobody uses the descriptor any more
 	loop     *Loop         // mu; fixed once the state says joined
-	ownLoop  func()        // mu; ends the private loop of a Socket without UseLoop
 	slot     Slot          // mu; registration with loop
 	parking  parking       // mu
 
-	watchMu sync.Mutex // held while onGone runs
-	onGone  func()     // watchMu
+	watcher atomic.Pointer[watcher] // made by the first Watch
 
 	ahead  []byte // read before, handed out first; owned by the reader
 	remote netip.AddrPort
-	local  netip.AddrPort // mu; invalid until Local asks for it
-	open   *atomic.Int64  // of the listener that accepted it
+	origin *origin // nil when there is nothing to say
 }
 
 var _ net.Conn = (*Socket)(nil)
 
+// origin is what the sockets of one listener share.
+type origin struct {
+	local netip.AddrPort // of all of them; invalid where each has its own
+	open  atomic.Int64   // how many there are
+}
+
+func (o *origin) closed() { o.open.Add(-1) }
+
 // New takes ownership of a connected, non-blocking descriptor. An invalid
 // local address is looked up when it is asked for.
 func New(fd int, remote, local netip.AddrPort) *Socket {
-	s := &Socket{fd: fd, remote: remote, local: local}
+	s := &Socket{fd: fd, remote: remote}
+	if local.IsValid() {
+		s.origin = &origin{local: local}
+	}
 	s.state.Store(1)
 	if !remote.IsValid() {
 		// A Unix socket hands out what was sent with descriptors piece by
@@ -56,7 +64,7 @@ func New(fd int, remote, local netip.AddrPort) *Socket {
 func (s *Socket) UseLoop(l *Loop) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.slot.free() && s.ownLoop == nil {
+	if s.slot.free() && (s.loop == nil || s.loop.private == nil) {
 		s.loop = l
 	}
 }
@@ -78,15 +86,18 @@ func (s *Socket) takeAhead(p []byte) int {
 // Remote is the peer's address; invalid for a Unix socket.
 func (s *Socket) Remote() netip.AddrPort { return s.remote }
 
-// Local is our own address; invalid for a Unix socket, and for a closed one
-// that was never asked before.
+// Local is our own address; invalid for a Unix socket and for a closed one. It
+// costs a system call unless it was given to New, or a listener that is bound
+// to one address accepted the Socket.
 func (s *Socket) Local() netip.AddrPort {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.local.IsValid() && s.remote.IsValid() && !s.closed() {
-		s.local = localAddr(s.fd)
+	if s.origin != nil && s.origin.local.IsValid() {
+		return s.origin.local
 	}
-	return s.local
+	if !s.remote.IsValid() || s.enter(0) != nil {
+		return netip.AddrPort{}
+	}
+	defer s.leave()
+	return localAddr(s.fd)
 }
 
 // RemoteAddr and LocalAddr complete net.Conn.

@@ -69,11 +69,11 @@ func (s *Socket) release() {
 		}
 		unix.Close(s.fd)
 	}
-	if s.ownLoop != nil {
-		s.ownLoop()
+	if s.loop != nil && s.loop.private != nil {
+		s.loop.private()
 	}
-	if s.open != nil {
-		s.open.Add(-1)
+	if s.origin != nil {
+		s.origin.closed()
 	}
 }
 

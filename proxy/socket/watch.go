@@ -2,6 +2,7 @@ package socket
 
 import (
 	"context"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,8 +29,8 @@ func (h *inLoop) Ready(events uint32) {
 		s.unpark(true)
 		s.mu.Unlock()
 	}
-	if events&hangUp != 0 {
-		s.tellGone()
+	if w := s.watcher.Load(); w != nil && events&hangUp != 0 {
+		w.tell()
 	}
 }
 
@@ -61,20 +62,38 @@ func (h *inLoop) Stopped() {
 // and must not call Watch. It costs a system call only on a Socket that has
 // never waited.
 func (s *Socket) Watch(gone func()) {
-	s.watchMu.Lock()
-	s.onGone = gone
-	s.watchMu.Unlock()
+	w := s.watcher.Load()
+	if w == nil {
+		if gone == nil {
+			return
+		}
+		s.watcher.CompareAndSwap(nil, new(watcher))
+		w = s.watcher.Load()
+	}
+	w.set(gone)
 	if gone != nil && s.join() == nil && s.state.Load()&hungUp != 0 {
-		go s.tellGone()
+		go w.tell()
 	}
 }
 
-// tellGone calls the watcher, if there still is one.
-func (s *Socket) tellGone() {
-	s.watchMu.Lock()
-	defer s.watchMu.Unlock()
-	if gone := s.onGone; gone != nil {
-		s.onGone = nil
+// watcher is who is told of the end of the peer.
+type watcher struct {
+	mu   sync.Mutex // held while gone runs
+	gone func()     // mu
+}
+
+func (w *watcher) set(gone func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gone = gone
+}
+
+// tell calls the watcher, if there still is one.
+func (w *watcher) tell() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if gone := w.gone; gone != nil {
+		w.gone = nil
 		gone()
 	}
 }
@@ -87,7 +106,8 @@ func (s *Socket) startLoop() error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.loop, s.ownLoop = l, cancel
+	l.private = cancel
+	s.loop = l
 	go l.Run(ctx)
 	return nil
 }
