@@ -23,7 +23,7 @@ func (m *mux) frame(h http2.FrameHeader) error {
 	}
 	switch h.Type {
 	case http2.FrameData, http2.FrameHeaders, http2.FrameContinuation, http2.FrameWindowUpdate, http2.FrameRSTStream, http2.FramePing:
-		if h.Type == http2.FrameHeaders {
+		if h.Type == http2.FrameHeaders && (!h.Flags.Has(http2.FlagHeadersEndHeaders) || !m.in.has(int(h.Length))) {
 			m.blockSince.Store(time.Now().UnixNano())
 		}
 		p, err := m.in.payload(int(h.Length))
@@ -325,7 +325,9 @@ func (m *mux) fragment(h http2.FrameHeader, p []byte) error {
 	if !h.Flags.Has(http2.FlagHeadersEndHeaders) {
 		return nil
 	}
-	m.blockSince.Store(0)
+	if m.blockSince.Load() != 0 {
+		m.blockSince.Store(0)
+	}
 	if err := b.close(); err != nil {
 		return err
 	}

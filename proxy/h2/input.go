@@ -44,6 +44,9 @@ func (in *input) fill() error {
 	return err
 }
 
+// has reports whether n bytes can be read without waiting.
+func (in *input) has(n int) bool { return in.w-in.r >= n }
+
 // payload returns the next n bytes, at most the largest frame, as a view that
 // is valid until the next read.
 func (in *input) payload(n int) ([]byte, error) {
