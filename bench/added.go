@@ -34,7 +34,7 @@ func (l *lab) added(ctx context.Context) []*report.Row {
 }
 
 func (l *lab) addedTurns(ctx context.Context, rows []*report.Row) error {
-	to, _, err := l.startBackend()
+	to, err := l.startBackend()
 	if err != nil {
 		return err
 	}
@@ -42,12 +42,12 @@ func (l *lab) addedTurns(ctx context.Context, rows []*report.Row) error {
 		name string
 		at   netip.AddrPort
 	}
-	ways := []way{{"", to.HTTP}}
+	ways := []way{{"", to.at.HTTP}}
 	for _, p := range l.proxies {
 		if p.Name == "sniproxy" {
 			continue // speaks no HTTP
 		}
-		i, err := l.startProxy(ctx, p, to, false)
+		i, err := l.startProxy(ctx, p, to.at, false)
 		if err != nil {
 			return err
 		}

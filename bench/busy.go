@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"usher/bench/load"
-	"usher/bench/machine"
 	"usher/bench/share"
 )
 
@@ -23,25 +22,25 @@ var busyPlans = []load.Plan{
 // busy holds them for a time, longer than any timeout of half an hour, and
 // fails if one is lost.
 func (l *lab) busy(ctx context.Context) error {
-	to, _, err := l.startBackend()
+	to, err := l.startBackend()
 	if err != nil {
 		return err
 	}
-	i, err := l.startProxy(ctx, l.proxies[0], to, false)
+	i, err := l.startProxy(ctx, l.proxies[0], to.at, false)
 	if err != nil {
 		return err
 	}
-	var loads []*machine.Process
+	var loads []process
 	var counts []*share.Counters
 	conns := 0
 	for _, p := range busyPlans {
 		p.Addr = (row{plan: p}).address(i)
-		process, count, err := l.generate(p)
+		load, count, err := l.generate(p)
 		if err != nil {
 			return err
 		}
-		l.running = append(l.running, generator{process})
-		loads, counts, conns = append(loads, process), append(counts, count), conns+p.Conns
+		l.running = append(l.running, load)
+		loads, counts, conns = append(loads, load), append(counts, count), conns+p.Conns
 	}
 	fmt.Printf("%d connections for %v\n", conns, l.o.duration)
 	begin := time.Now()

@@ -46,6 +46,10 @@ func (l *lab) credentials() error {
 			return err
 		}
 	}
+	l.openssl = filepath.Join(l.dir, "openssl.cnf")
+	if err := os.WriteFile(l.openssl, []byte(opensslClient), 0o600); err != nil {
+		return err
+	}
 	for _, name := range []string{load.OnceName, load.AskName} {
 		hello, err := clientHello(name)
 		if err != nil {
@@ -58,6 +62,19 @@ func (l *lab) credentials() error {
 	}
 	return nil
 }
+
+// opensslClient has a client of OpenSSL offer what ours do, so that all proxies
+// do the same work: TLS 1.3, X25519, AES-128-GCM.
+const opensslClient = `openssl_conf = all
+[all]
+ssl_conf = ssl
+[ssl]
+system_default = client
+[client]
+Ciphersuites = TLS_AES_128_GCM_SHA256
+Groups = X25519
+MinProtocol = TLSv1.3
+`
 
 // clientHello is the first record of a client of today, with the key share for
 // a post-quantum exchange.

@@ -35,11 +35,11 @@ func (l *lab) iperf(ctx context.Context) error {
 		return err
 	}
 	l.running = append(l.running, process{server})
-	to, _, err := l.startBackend()
+	to, err := l.startBackend()
 	if err != nil {
 		return err
 	}
-	i, err := l.launch(l.proxies[0], peer.Task{Backend: to, Extra: fmt.Sprintf("[[forward]]\nlisten = %q\nto = %q\n", raw, bare)})
+	i, err := l.launch(l.proxies[0], peer.Task{Backend: to.at, Extra: fmt.Sprintf("[[forward]]\nlisten = %q\nto = %q\n", raw, bare)})
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -10,16 +9,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"usher/bench/backend"
-	"usher/bench/load"
 	"usher/bench/machine"
 	"usher/bench/peer"
 	"usher/bench/report"
-	"usher/bench/share"
 )
 
 // lab is where a run happens: a directory, two cores, the proxies and what is
@@ -34,17 +32,13 @@ type lab struct {
 	proxies   []*peer.Proxy
 	cert, key string // PEM files
 	both      string
+	openssl   string            // configuration of clients that use OpenSSL
 	hellos    map[string]string // by server name, files
 	running   []stopper
-	made      int // directories
+	made      int // files and directories
 }
 
 type stopper interface{ Stop() }
-
-// process is a stopper that ends by SIGTERM.
-type process struct{ *machine.Process }
-
-func (p process) Stop() { p.Process.Stop(syscall.SIGTERM) }
 
 // newLab makes everything that rows need. close removes it.
 func newLab(ctx context.Context, o *options) (l *lab, err error) {
@@ -88,6 +82,10 @@ func newLab(ctx context.Context, o *options) (l *lab, err error) {
 	}
 	if err := l.findProxies(ctx); err != nil {
 		return nil, err
+	}
+	if o.nice < 0 {
+		syscall.Setpriority(syscall.PRIO_PROCESS, 0, o.nice) // what reads the clocks must not wait
+		os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(o.nice)), 0)
 	}
 	return l, machine.Pin(l.loadCore)
 }
@@ -150,10 +148,8 @@ func (l *lab) findProxies(ctx context.Context) error {
 			}
 		}
 	}
-	for tool, pack := range map[string]string{"wrk": "wrk", "h2load": "nghttp2-client"} {
-		if peer.Find(tool) == "" {
-			missing = append(missing, pack)
-		}
+	if peer.Find("h2load") == "" {
+		missing = append(missing, "nghttp2-client")
 	}
 	if len(missing) > 0 {
 		slices.Sort(missing)
@@ -176,30 +172,6 @@ func checkout(ctx context.Context) (string, error) {
 		return "", errors.New("run it in the checkout of usher, or in bench/ there")
 	}
 	return dir, nil
-}
-
-// startBackend starts a backend of its own counters.
-func (l *lab) startBackend() (backend.Addresses, *share.Counters, error) {
-	ports, err := machine.FreePorts(3)
-	if err != nil {
-		return backend.Addresses{}, nil, err
-	}
-	at := backend.Addresses{HTTP: ports[0], Once: ports[1], Ask: ports[2]}
-	file := l.file("backend")
-	count, err := share.Create(file)
-	if err != nil {
-		return at, nil, err
-	}
-	arg, err := json.Marshal(at)
-	if err != nil {
-		return at, nil, err
-	}
-	p, err := l.starter.Start(machine.Command{Args: []string{l.self, "backend", string(arg), file}, Env: []string{"GOMAXPROCS=1"}, Core: l.loadCore})
-	if err != nil {
-		return at, nil, err
-	}
-	l.running = append(l.running, process{p})
-	return at, count, nil
 }
 
 // launch starts a proxy for a task of which only what differs is given.
@@ -257,25 +229,4 @@ func (l *lab) startProxy(ctx context.Context, p *peer.Proxy, to backend.Addresse
 func (l *lab) file(name string) string {
 	l.made++
 	return filepath.Join(l.dir, fmt.Sprintf("%s-%d", name, l.made))
-}
-
-// generate starts a load generator of ours.
-func (l *lab) generate(p load.Plan) (*machine.Process, *share.Counters, error) {
-	p.Counters = l.file("load")
-	count, err := share.Create(p.Counters)
-	if err != nil {
-		return nil, nil, err
-	}
-	switch p.Kind {
-	case "once":
-		p.Hello = l.hellos[load.OnceName]
-	case "ask":
-		p.Hello = l.hellos[load.AskName]
-	}
-	arg, err := json.Marshal(p)
-	if err != nil {
-		return nil, nil, err
-	}
-	process, err := l.starter.Start(machine.Command{Args: []string{l.self, "load", string(arg)}, Env: []string{"GOMAXPROCS=1"}, Core: l.loadCore})
-	return process, count, err
 }

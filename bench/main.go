@@ -24,24 +24,23 @@ import (
 	"time"
 
 	"usher/bench/backend"
+	"usher/bench/epoll"
 	"usher/bench/load"
 	"usher/bench/report"
 	"usher/bench/share"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := run(ctx, os.Args[1:])
-	stop()
-	if err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// run dispatches: load and backend are what the bench starts itself as.
-func run(ctx context.Context, args []string) error {
-	if len(args) > 0 {
+// run dispatches: load and backend are what the bench starts itself as, which
+// any signal ends at once.
+func run(args []string) error {
+	if len(args) > 1 {
 		switch args[0] {
 		case "load":
 			var p load.Plan
@@ -58,7 +57,32 @@ func run(ctx context.Context, args []string) error {
 			if err != nil {
 				return err
 			}
-			return backend.Run(a, count)
+			return backend.Run(a, count, newFlood)
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if err := measure(ctx, args); err != nil {
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		return err
+	}
+	return nil
+}
+
+func newFlood(plan []byte, loop *epoll.Loop) (backend.Flood, error) {
+	var p load.Plan
+	if err := json.Unmarshal(plan, &p); err != nil {
+		return nil, err
+	}
+	return load.NewFlood(p, loop)
+}
+
+// measure does what the command line says.
+func measure(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
 		case "soak":
 			return withUsher(ctx, "soak", 10*time.Minute, args[1:], (*lab).soak)
 		case "busy":
@@ -80,13 +104,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := o.bench(ctx); err != nil {
-		if ctx.Err() != nil {
-			return errors.New("interrupted")
-		}
-		return err
-	}
-	return nil
+	return o.bench(ctx)
 }
 
 // withUsher runs what needs no peer.

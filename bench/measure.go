@@ -11,12 +11,11 @@ import (
 	"usher/bench/machine"
 	"usher/bench/peer"
 	"usher/bench/report"
-	"usher/bench/share"
 	"usher/bench/stats"
 )
 
 const (
-	saturated = 0.85 // share of the time of its core that a proxy must use
+	saturated = 0.85 // share of time in which a proxy must have something to do
 	fixed     = 0.8  // of what the slowest proxy did in a flood: the one fixed rate
 	lowLoad   = 0.2  // of what the slowest could do on a core of its own, for latencies
 	maxRate   = 2000 // for latencies
@@ -27,7 +26,7 @@ type contest struct {
 	*lab
 	row       row
 	result    *report.Row
-	count     *share.Counters
+	backend   *farSide
 	instances []*peer.Instance
 }
 
@@ -77,16 +76,16 @@ func (c *contest) run(ctx context.Context) error {
 
 // start starts the proxies of the row and checks each.
 func (c *contest) start(ctx context.Context) error {
-	to, count, err := c.startBackend()
+	to, err := c.startBackend()
 	if err != nil {
 		return err
 	}
-	c.count = count
+	c.backend = to
 	for _, p := range c.proxies {
 		if p.Package != "" && !slices.Contains(c.row.proxies, p.Name) {
 			continue
 		}
-		i, err := c.startProxy(ctx, p, to, c.row.log)
+		i, err := c.startProxy(ctx, p, to.at, c.row.log)
 		if err != nil {
 			return err
 		}
@@ -115,7 +114,7 @@ func (c *contest) warmUp(ctx context.Context) (rate, slowest float64, full bool,
 	for _, i := range c.instances {
 		var busy, throughput, value []float64
 		for n := 0; n < 3 && (n == 0 || stats.Median(busy) < saturated); n++ {
-			s, err := c.round(ctx, c.row, i, c.count, 0, min(c.o.time, 700*time.Millisecond))
+			s, err := c.round(ctx, c.row, i, c.backend, 0, min(c.o.time, 700*time.Millisecond))
 			if err != nil {
 				return 0, 0, false, fmt.Errorf("%s: %w", i.Proxy.Name, err)
 			}
@@ -148,7 +147,7 @@ func (c *contest) rounds(ctx context.Context, rate float64) error {
 	for n := range c.o.rounds {
 		for k := range c.instances {
 			i := c.instances[(n+k)%len(c.instances)]
-			s, err := c.round(ctx, c.row, i, c.count, rate, c.o.time)
+			s, err := c.round(ctx, c.row, i, c.backend, rate, c.o.time)
 			if err != nil {
 				return fmt.Errorf("%s: %w", i.Proxy.Name, err)
 			}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"usher/bench/load"
@@ -40,7 +39,6 @@ const (
 type idlers struct {
 	name  string
 	proxy *peer.Instance
-	load  *machine.Process
 	count *share.Counters
 	conns int
 	rss   int64
@@ -107,11 +105,11 @@ func (l *lab) memoryRound(ctx context.Context, r memoryRow, result *report.Row) 
 
 // idle starts a proxy and opens its connections.
 func (l *lab) idle(ctx context.Context, r memoryRow, p *peer.Proxy, conns int) (*idlers, error) {
-	to, _, err := l.startBackend()
+	to, err := l.startBackend()
 	if err != nil {
 		return nil, err
 	}
-	instance, err := l.startProxy(ctx, p, to, false)
+	instance, err := l.startProxy(ctx, p, to.at, false)
 	if err != nil {
 		return nil, err
 	}
@@ -121,14 +119,14 @@ func (l *lab) idle(ctx context.Context, r memoryRow, p *peer.Proxy, conns int) (
 	}
 	plan := r.plan
 	plan.Conns, plan.Idle, plan.Addr = conns, true, cpu.address(instance)
-	process, count, err := l.generate(plan)
+	load, count, err := l.generate(plan)
 	if err != nil {
 		return nil, err
 	}
-	l.running = append(l.running, generator{process})
-	i := &idlers{name: p.Name, proxy: instance, load: process, count: count, conns: conns}
+	l.running = append(l.running, load)
+	i := &idlers{name: p.Name, proxy: instance, count: count, conns: conns}
 	for begin := time.Now(); count.Done.Load() < uint64(conns); {
-		if err := l.sleep(ctx, process, instance, 20*time.Millisecond); err != nil {
+		if err := l.sleep(ctx, load, instance, 20*time.Millisecond); err != nil {
 			return nil, err
 		}
 		if n := count.Failed.Load(); n > 0 || time.Since(begin) > time.Minute {
@@ -151,8 +149,3 @@ func (i *idlers) rest(ctx context.Context) {
 		i.err = fmt.Errorf("%d connections were closed while idle: %.300s", i.count.Failed.Load(), i.proxy.Output())
 	}
 }
-
-// generator is a generator, which has nothing to put in order.
-type generator struct{ *machine.Process }
-
-func (p generator) Stop() { p.Process.Stop(syscall.SIGKILL) }

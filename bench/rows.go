@@ -16,7 +16,7 @@ type row struct {
 	goal     float64
 	megabyte string // "in" or "out": the unit is a MB that the backend received or sent
 	proxies  []string
-	plan     load.Plan // what a paced generator does, and a flood if tool is nil
+	plan     load.Plan // what the clients do, in a flood unless there is a tool
 	tool     func(r row, at *peer.Instance, d time.Duration) []string
 	log      bool // access logs on
 	noDelay  bool // no latencies: a unit is no request
@@ -59,7 +59,7 @@ var rows = []row{
 	{id: "h1-100k", name: "HTTP/1.1 keep-alive, 100 KiB", goal: 0.90, proxies: all, plan: load.Plan{Kind: "h1", Size: 100 << 10, Conns: 64}},
 	{id: "post-10k", name: "POST 10 KiB", goal: 0.90, proxies: all, plan: load.Plan{Kind: "post", Size: 10 << 10, Conns: 64}},
 	{id: "upload", name: "upload 100 MiB", goal: 0.90, megabyte: "in", proxies: all, noDelay: true, plan: load.Plan{Kind: "upload", Size: 100 << 20, Conns: 8}},
-	{id: "tls-128", name: "TLS keep-alive, 128 B", goal: 0.85, proxies: all, tool: wrk, plan: load.Plan{Kind: "tls", Size: 128, Conns: 64}},
+	{id: "tls-128", name: "TLS keep-alive, 128 B", goal: 0.85, proxies: all, plan: load.Plan{Kind: "tls", Size: 128, Conns: 64}},
 	{id: "tls-full", name: "TLS new connection, full", goal: 1, proxies: all, plan: load.Plan{Kind: "tls-full", Size: 128, Conns: 32}},
 	{id: "tls-resumed", name: "TLS new connection, resumed", goal: 1, proxies: all, plan: load.Plan{Kind: "tls-resumed", Size: 128, Conns: 32}},
 	{id: "h2-128", name: "HTTP/2 16 × 32 streams, 128 B", goal: 0.85, proxies: all, tool: h2load, plan: load.Plan{Kind: "h2", Size: 128, Conns: 16, Streams: 32}},
@@ -86,13 +86,7 @@ func (r row) volume() string {
 	return "per s"
 }
 
-// wrk is cheaper than anything of ours where TLS has to be spoken. It sends the
-// name that it resolves, hence localhost.
-func wrk(r row, at *peer.Instance, d time.Duration) []string {
-	return []string{peer.Find("wrk"), "-t1", fmt.Sprintf("-c%d", r.plan.Conns), "-d", fmt.Sprintf("%ds", int(d.Seconds())+60),
-		fmt.Sprintf("https://%s:%d/b/%d", load.Name, at.Task.TLS.Port(), r.plan.Size)}
-}
-
+// h2load comes with nghttp2. It is told to offer what our own clients offer.
 func h2load(r row, at *peer.Instance, d time.Duration) []string {
 	return []string{peer.Find("h2load"), "-t1", fmt.Sprintf("-c%d", r.plan.Conns), fmt.Sprintf("-m%d", r.plan.Streams),
 		fmt.Sprintf("--duration=%dms", d.Milliseconds()), "--connect-to=" + at.Task.TLS.String(),

@@ -105,7 +105,7 @@ func (l *lab) sites(ctx context.Context) []*report.Row {
 }
 
 func (l *lab) sitesRound(ctx context.Context, p *peer.Proxy, rows []*report.Row) error {
-	to, _, err := l.startBackend()
+	to, err := l.startBackend()
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (l *lab) sitesRound(ctx context.Context, p *peer.Proxy, rows []*report.Row)
 		return err
 	}
 	begin := time.Now()
-	i, err := l.launch(p, peer.Task{Backend: to, Include: dir})
+	i, err := l.launch(p, peer.Task{Backend: to.at, Include: dir})
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (l *lab) sitesRound(ctx context.Context, p *peer.Proxy, rows []*report.Row)
 // has served. The goal is usher's own; the peers are there to compare.
 func (l *lab) starts(ctx context.Context) []*report.Row {
 	r := own("start", "start to first served request", "ms", 100)
-	to, _, err := l.startBackend()
+	to, err := l.startBackend()
 	if err != nil {
 		return settled(r, err)
 	}
@@ -177,7 +177,7 @@ func (l *lab) starts(ctx context.Context) []*report.Row {
 				continue // speaks no HTTP
 			}
 			begin := time.Now()
-			i, err := l.launch(p, peer.Task{Backend: to})
+			i, err := l.launch(p, peer.Task{Backend: to.at})
 			if err == nil {
 				err = l.served(ctx, i)
 			}

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"usher/bench/load"
@@ -50,11 +49,11 @@ type vital struct {
 // at half of that with a reload every 10 s. It fails if a request does, if
 // memory, goroutines or descriptors grow, or if the latency does.
 func (l *lab) soak(ctx context.Context) error {
-	to, _, err := l.startBackend()
+	to, err := l.startBackend()
 	if err != nil {
 		return err
 	}
-	i, err := l.startProxy(ctx, l.proxies[0], to, false)
+	i, err := l.startProxy(ctx, l.proxies[0], to.at, false)
 	if err != nil {
 		return err
 	}
@@ -63,15 +62,15 @@ func (l *lab) soak(ctx context.Context) error {
 		return err
 	}
 	var counts []*share.Counters
-	var loads []*machine.Process
+	var loads []process
 	total := 0.0
 	for _, p := range plans {
-		process, count, err := l.generate(p)
+		load, count, err := l.generate(p)
 		if err != nil {
 			return err
 		}
-		l.running = append(l.running, generator{process})
-		loads, counts = append(loads, process), append(counts, count)
+		l.running = append(l.running, load)
+		loads, counts = append(loads, load), append(counts, count)
 		total += p.Rate
 		fmt.Printf("%-9s %6.0f/s\n", p.Kind, p.Rate)
 	}
@@ -88,19 +87,19 @@ func (l *lab) soak(ctx context.Context) error {
 // that they had.
 func (l *lab) half(ctx context.Context, i *peer.Instance) ([]load.Plan, error) {
 	plans := slices.Clone(soakPlans)
-	var floods []*machine.Process
+	var floods []process
 	var counts []*share.Counters
 	for n := range plans {
 		p := &plans[n]
 		if p.Addr = (row{plan: *p}).address(i); p.Kind == "ask" {
 			p.Rate = 1e6 // beyond reach, but no endless download
 		}
-		process, count, err := l.generate(*p)
+		flood, count, err := l.generate(*p)
 		if err != nil {
 			return nil, err
 		}
-		defer process.Stop(syscall.SIGKILL)
-		floods, counts = append(floods, process), append(counts, count)
+		defer flood.Stop()
+		floods, counts = append(floods, flood), append(counts, count)
 	}
 	const length = 8 * time.Second
 	var before []uint64
@@ -123,7 +122,7 @@ func (l *lab) half(ctx context.Context, i *peer.Instance) ([]load.Plan, error) {
 
 // watch reloads, and looks once for each reload. It prints at most some 60 of
 // the looks.
-func (l *lab) watch(ctx context.Context, i *peer.Instance, loads []*machine.Process, counts []*share.Counters) (looks []vital, err error) {
+func (l *lab) watch(ctx context.Context, i *peer.Instance, loads []process, counts []*share.Counters) (looks []vital, err error) {
 	begin, every := time.Now(), max(1, int(l.o.duration/reloadEvery/60))
 	var v vital
 	for n := 0; time.Since(begin) < l.o.duration; n++ {

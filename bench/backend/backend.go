@@ -9,11 +9,14 @@
 package backend
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -41,6 +44,7 @@ const (
 	listenHTTP
 	listenOnce
 	listenAsk
+	control // standard input
 )
 
 // conn is one socket, found by its descriptor.
@@ -62,18 +66,35 @@ type server struct {
 	buffer    []byte
 	responses map[int64][]byte
 	file      int // zeros, sent without copying
+	newFlood  func(plan []byte, loop *epoll.Loop) (Flood, error)
+	flood     Flood  // if one is running
+	commands  []byte // an incomplete one
 }
+
+// Flood is load that runs in the backend's thread.
+type Flood interface {
+	Start() error
+	Stop()
+	// Owns reports whether a descriptor is the flood's.
+	Owns(fd int) bool
+	// Ready handles one that is.
+	Ready(fd int, events uint32)
+}
+
+// nap is below what the requests of a flood that wait at a proxy take it.
+const nap = 50 * time.Microsecond
 
 const (
 	fileSize = 4 << 20
 	inMemory = 1 << 20 // larger bodies come out of the file
 )
 
-// Run serves until the process ends.
-func Run(at Addresses, count *share.Counters) error {
+// Run serves until its standard input ends. There it takes commands, a line
+// each: the plan of a flood, of which one runs at a time; "batch" for a flood
+// from elsewhere; "stop" after either.
+func Run(at Addresses, count *share.Counters, newFlood func(plan []byte, loop *epoll.Loop) (Flood, error)) error {
 	runtime.LockOSThread()
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(512 << 20)
+	debug.SetGCPercent(400)
 	loop, err := epoll.New()
 	if err != nil {
 		return err
@@ -85,27 +106,44 @@ func Run(at Addresses, count *share.Counters) error {
 	if _, err := os.NewFile(uintptr(file), "body").Write(make([]byte, fileSize)); err != nil {
 		return err
 	}
-	s := &server{loop: loop, count: count, conns: make([]conn, 1<<16), buffer: make([]byte, 256<<10), responses: map[int64][]byte{}, file: file}
+	s := &server{loop: loop, count: count, conns: make([]conn, 1<<16), buffer: make([]byte, 256<<10), responses: map[int64][]byte{}, file: file, newFlood: newFlood}
 	for addr, m := range map[netip.AddrPort]mode{at.HTTP: listenHTTP, at.Once: listenOnce, at.Ask: listenAsk} {
 		fd, err := epoll.Listen(addr)
 		if err != nil {
 			return err
+		}
+		if m == listenOnce {
+			epoll.DeferAccept(fd)
 		}
 		s.conns[fd].mode = m
 		if err := loop.AddReader(fd); err != nil {
 			return err
 		}
 	}
-	for {
+	if err := unix.SetNonblock(0, true); err != nil {
+		return err
+	}
+	if s.conns[0].mode = control; loop.AddReader(0) != nil {
+		return errors.New("standard input is no pipe")
+	}
+	for s.conns[0].mode == control {
 		if err := loop.Wait(-1, s.ready); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 func (s *server) ready(fd int, events uint32) {
+	if s.flood != nil && s.flood.Owns(fd) {
+		s.flood.Ready(fd, events)
+		return
+	}
 	c := &s.conns[fd]
 	switch c.mode {
+	case control:
+		s.command()
+		return
 	case unused:
 		return
 	case listenHTTP:
@@ -236,4 +274,42 @@ func (s *server) end(fd int, c *conn) bool {
 		epoll.Close(fd)
 	}
 	return true
+}
+
+// command carries out the commands that have come and counts them. The end of
+// the input is the end of the backend.
+func (s *server) command() {
+	n, err := unix.Read(0, s.buffer)
+	if n <= 0 && err != unix.EAGAIN {
+		s.conns[0].mode = unused
+		return
+	}
+	s.commands = append(s.commands, s.buffer[:max(n, 0)]...)
+	for {
+		line, rest, whole := bytes.Cut(s.commands, []byte("\n"))
+		if !whole {
+			return
+		}
+		if s.flood != nil {
+			s.flood.Stop()
+			s.flood = nil
+		}
+		s.loop.Nap = nap
+		switch string(line) {
+		case "stop":
+			s.loop.Nap = 0
+		case "batch":
+		default:
+			flood, err := s.newFlood(line, s.loop)
+			if err == nil {
+				s.flood = flood
+				err = flood.Start()
+			}
+			if err != nil {
+				fmt.Println("flood:", err)
+			}
+		}
+		s.commands = rest
+		s.count.Commands.Add(1)
+	}
 }

@@ -5,6 +5,7 @@ package epoll
 
 import (
 	"fmt"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,9 +20,18 @@ const (
 
 // Loop belongs to one goroutine.
 type Loop struct {
+	// Nap is how long Wait stays away from the sockets when there was little to
+	// do the last time, so that there is more: the other side, which is busy
+	// anyway, then has nobody to wake for each packet, nor has this one. 0: never.
+	Nap time.Duration
+
 	fd     int
+	last   int // sockets that were ready
 	events [512]unix.EpollEvent
 }
+
+// little is how many sockets are few.
+const little = 12
 
 // New makes a loop without sockets.
 func New() (*Loop, error) {
@@ -58,6 +68,10 @@ func (l *Loop) control(fd int, events uint32) error {
 // Wait calls handle for each ready socket, waiting up to ms milliseconds (-1:
 // for ever) if none is.
 func (l *Loop) Wait(ms int, handle func(fd int, events uint32)) error {
+	if l.Nap > 0 && l.last < little {
+		t := unix.NsecToTimespec(int64(l.Nap))
+		unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
+	}
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.fd), uintptr(unsafe.Pointer(&l.events[0])), uintptr(len(l.events)), 0, 0, 0)
 	if n == 0 && errno == 0 && ms != 0 {
 		got, err := unix.EpollWait(l.fd, l.events[:], ms)
@@ -70,6 +84,7 @@ func (l *Loop) Wait(ms int, handle func(fd int, events uint32)) error {
 	} else if errno != 0 {
 		n = 0
 	}
+	l.last = int(n)
 	for i := range int(n) {
 		e := &l.events[i]
 		handle(int(e.Fd), e.Events)

@@ -106,3 +106,9 @@ func Dial(p *Peer) int {
 
 // NoDelay switches Nagle's algorithm off.
 func NoDelay(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) }
+
+// DeferAccept has a listener report connections when their first bytes are
+// there.
+func DeferAccept(listener int) {
+	unix.SetsockoptInt(listener, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1)
+}

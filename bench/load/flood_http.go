@@ -2,10 +2,7 @@ package load
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 
 	"usher/bench/epoll"
 	"usher/bench/share"
@@ -17,143 +14,71 @@ func (p Plan) request() []byte {
 		head := fmt.Sprintf("POST /p HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", Name, p.Size)
 		return append([]byte(head), make([]byte, p.Size)...)
 	}
-	return fmt.Appendf(nil, "GET /b/%d HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n", p.Size, Name)
+	closing := ""
+	if p.Kind == "tls-full" || p.Kind == "tls-resumed" {
+		closing = "Connection: close\r\n"
+	}
+	return fmt.Appendf(nil, "GET /b/%d HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: */*\r\n%s\r\n", p.Size, Name, closing)
 }
 
+// httpFlood is one request at a time on kept connections.
 type httpFlood struct {
-	loop    *epoll.Loop
 	count   *share.Counters
-	peer    *epoll.Peer
 	request []byte
-	conns   []httpConn
 	buffer  []byte
 }
 
-type httpConn struct {
-	out  []byte // of the request, to be written
+// response is what is known of one that is being read.
+type response struct {
 	in   []byte // an incomplete head
 	body int64  // still to come
 }
 
-// floodHTTP keeps connections busy with one request each at a time.
-func floodHTTP(p Plan, count *share.Counters) error {
-	runtime.LockOSThread()
-	debug.SetGCPercent(-1)
-	loop, err := epoll.New()
-	if err != nil {
-		return err
-	}
-	f := &httpFlood{loop: loop, count: count, peer: epoll.PeerOf(p.Addr), request: p.request(), conns: make([]httpConn, p.Conns+64), buffer: make([]byte, 16<<10)}
-	for range p.Conns {
-		if err := f.dial(); err != nil {
-			return err
-		}
-	}
+func (f *httpFlood) open() ([]byte, any, error) { return f.request, new(response), nil }
+
+func (f *httpFlood) read(fd int, s *slot, _ bool) (next []byte, over bool) {
+	r := s.state.(*response)
 	for {
-		if err := loop.Wait(-1, f.ready); err != nil {
-			return err
+		var n int
+		if r.body > 0 {
+			if n = epoll.Discard(fd, int(r.body)); n > 0 {
+				r.body -= int64(n)
+			}
+		} else if n = epoll.Read(fd, f.buffer); n > 0 && !r.head(f.buffer[:n]) {
+			n = epoll.Failed
 		}
-	}
-}
-
-func (f *httpFlood) dial() error {
-	fd := epoll.Dial(f.peer)
-	if fd < 0 || fd >= len(f.conns) {
-		return errors.New("cannot dial")
-	}
-	epoll.NoDelay(fd)
-	f.conns[fd] = httpConn{out: f.request}
-	return f.loop.Add(fd) // which reports Out at once
-}
-
-func (f *httpFlood) ready(fd int, events uint32) {
-	c := &f.conns[fd]
-	if len(c.out) > 0 && !f.write(fd, c) {
-		return
-	}
-	if events&^uint32(epoll.Out) != 0 {
-		f.read(fd, c)
-	}
-}
-
-// lost counts a failure and replaces the connection.
-func (f *httpFlood) lost(fd int) {
-	f.count.Failed.Add(1)
-	epoll.Close(fd)
-	if f.dial() != nil {
-		f.count.Failed.Add(1)
-	}
-}
-
-// write reports false if the connection was replaced.
-func (f *httpFlood) write(fd int, c *httpConn) bool {
-	n := epoll.Write(fd, c.out)
-	if n == epoll.Failed {
-		f.lost(fd)
-		return false
-	}
-	c.out = c.out[max(n, 0):]
-	return true
-}
-
-func (f *httpFlood) read(fd int, c *httpConn) {
-	for {
-		if c.body > 0 {
-			n := epoll.Discard(fd, int(c.body))
-			if n == epoll.Again {
-				return
-			}
-			if n <= 0 {
-				f.lost(fd)
-				return
-			}
-			if c.body -= int64(n); c.body > 0 {
-				continue
-			}
-		} else {
-			n := epoll.Read(fd, f.buffer)
-			if n == epoll.Again {
-				return
-			}
-			if n <= 0 || !f.head(c, f.buffer[:n]) {
-				f.lost(fd)
-				return
-			}
-			if c.body > 0 || len(c.in) > 0 {
-				if n < len(f.buffer) && len(c.in) > 0 {
-					return
-				}
-				continue
-			}
+		switch {
+		case n == epoll.Again:
+			return nil, false
+		case n <= 0:
+			f.count.Failed.Add(1)
+			return nil, true
+		case r.body == 0 && len(r.in) == 0:
+			f.count.Done.Add(1)
+			return f.request, false // the next response is a new edge
 		}
-		f.count.Done.Add(1)
-		c.out = f.request
-		if !f.write(fd, c) {
-			return
-		}
-		return // a response cannot be there yet; its arrival is a new edge
 	}
 }
 
 // head reads a response's head and reports false for anything but a 200 of
 // known length.
-func (f *httpFlood) head(c *httpConn, p []byte) bool {
-	if len(c.in) > 0 {
-		c.in = append(c.in, p...)
-		p = c.in
+func (r *response) head(p []byte) bool {
+	if len(r.in) > 0 {
+		r.in = append(r.in, p...)
+		p = r.in
 	}
 	end := bytes.Index(p, []byte("\r\n\r\n"))
 	if end < 0 {
-		c.in = append(c.in[:0], p...)
+		r.in = append(r.in[:0], p...)
 		return len(p) < 16<<10
 	}
 	if !bytes.HasPrefix(p, []byte("HTTP/1.1 200")) {
 		return false
 	}
 	size, ok := contentLength(p[:end+2])
-	c.body = size - int64(len(p)-end-4)
-	c.in = c.in[:0]
-	return ok && c.body >= 0
+	r.body = size - int64(len(p)-end-4)
+	r.in = r.in[:0]
+	return ok && r.body >= 0
 }
 
 // contentLength finds the field in either of the spellings that are in use.

@@ -54,14 +54,6 @@ func (p Plan) Run() error {
 	if p.Idle {
 		return p.idle(count)
 	}
-	if p.Rate == 0 && p.Count == 0 {
-		switch p.Kind {
-		case "h1", "post":
-			return floodHTTP(p, count)
-		case "once":
-			return floodTunnels(p, count)
-		}
-	}
 	return p.pace(count)
 }
 

@@ -54,6 +54,22 @@ func FamilyCPUTime(pids []int) (sum time.Duration, err error) {
 	return sum, nil
 }
 
+// Waited is how long the threads of some processes have been runnable without
+// running, because others had the core.
+func Waited(pids []int) (sum time.Duration) {
+	for _, pid := range pids {
+		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+		for _, file := range files {
+			text, _ := os.ReadFile(file)
+			if fields := strings.Fields(string(text)); len(fields) > 1 {
+				n, _ := strconv.ParseInt(fields[1], 10, 64)
+				sum += time.Duration(n)
+			}
+		}
+	}
+	return sum
+}
+
 // Idle is how long a core has been idle since the machine started.
 func Idle(core int) (time.Duration, error) {
 	text, err := os.ReadFile("/proc/stat")

@@ -53,6 +53,7 @@ type Command struct {
 	Dir    string
 	Core   int
 	Stdout *os.File // default: to Output
+	Stdin  bool     // there will be Sends
 }
 
 // Process is a running command. Stop ends it.
@@ -60,6 +61,7 @@ type Process struct {
 	Args []string
 
 	cmd    *exec.Cmd
+	stdin  io.WriteCloser
 	output tail
 	done   chan struct{}
 	err    error // of Wait, after done
@@ -73,6 +75,12 @@ func (s *Starter) Start(c Command) (*Process, error) {
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
 	if c.Stdout != nil {
 		p.cmd.Stdout = c.Stdout
+	}
+	if c.Stdin {
+		var err error
+		if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+			return nil, err
+		}
 	}
 	// A session of its own: ^C is for the bench, which ends the others in order.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
@@ -128,6 +136,12 @@ func (p *Process) Wait(ctx context.Context) error {
 	return nil
 }
 
+// Send writes a line to the process's standard input.
+func (p *Process) Send(line []byte) error {
+	_, err := p.stdin.Write(append(line, '\n'))
+	return err
+}
+
 // Signal sends a signal.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
@@ -165,8 +179,6 @@ func (t *tail) String() string {
 	defer t.mu.Unlock()
 	return string(bytes.TrimSpace(t.text))
 }
-
-var _ io.Writer = (*tail)(nil)
 
 // FreePorts finds n TCP and UDP ports of 127.0.0.1 that nobody listens on, below
 // those that the system gives to outgoing connections.

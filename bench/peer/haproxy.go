@@ -35,7 +35,7 @@ func startHAProxy(p *Proxy, t *Task) (c machine.Command, err error) {
 	maxconn 9400
 	maxpipes 256
 	tune.ssl.cachesize 100000
-	ssl-default-bind-options ssl-min-ver TLSv1.2
+	ssl-default-bind-options ssl-min-ver TLSv1.2 prefer-client-ciphers
 defaults
 	mode http
 	timeout client 1h

@@ -62,9 +62,10 @@ type Figure struct {
 type Sample struct {
 	Value      float64 `json:"value"`
 	Throughput float64 `json:"throughput,omitempty"` // units a second
-	Busy       float64 `json:"busy,omitempty"`       // the proxy's share of the time that its core had for it
+	Busy       float64 `json:"busy,omitempty"`       // share of time in which the proxy ran or waited for its core
 	Load       float64 `json:"load,omitempty"`       // the same of the other core
 	Own        float64 `json:"own,omitempty"`        // share of time in which the proxy itself ran
+	Cost       float64 `json:"cost,omitempty"`       // CPU time of load and backend for a unit, in µs
 	Dropped    int64   `json:"dropped,omitempty"`    // packets that a full queue of the loopback device lost
 }
 

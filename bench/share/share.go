@@ -13,9 +13,9 @@ import (
 
 // Counters only grow. The backend counts Requests (or tunnels) that it has
 // answered and the payload In and Out; a load generator counts what is Done
-// and Failed.
+// and Failed. Commands are those that the backend has carried out.
 type Counters struct {
-	Requests, In, Out, Done, Failed atomic.Uint64
+	Requests, In, Out, Done, Failed, Commands atomic.Uint64
 }
 
 const size = 4096
