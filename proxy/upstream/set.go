@@ -55,6 +55,7 @@ type Plan struct {
 	old, next *Set
 	made      []*Pool
 	specs     map[string]*Spec // without addresses, by what they are told apart by
+	known     map[string]bool  // addresses of the present generation; nil until somebody asks
 	buf       print
 }
 
@@ -92,7 +93,28 @@ func (p *Plan) Pool(spec Spec) (*Pool, error) {
 	p.next.network.remember(pool)
 	p.made = append(p.made, pool)
 	p.Keep(pool)
+	if shared.SlowStart > 0 && len(p.old.pools) > 0 {
+		p.rise(pool)
+	}
 	return pool, nil
+}
+
+// rise has backends start slowly whose addresses nobody had before.
+func (p *Plan) rise(pool *Pool) {
+	if p.known == nil {
+		p.known = make(map[string]bool)
+		for _, old := range p.old.pools {
+			for i := range old.addresses {
+				p.known[old.addresses[i].String()] = true
+			}
+		}
+	}
+	now := time.Now().UnixNano()
+	for _, b := range pool.Backends() {
+		if !p.known[b.source.text] {
+			b.risen.Store(now)
+		}
+	}
 }
 
 // has reports whether a pool is of the present generation or of the next.
