@@ -4,6 +4,7 @@ import (
 	"context"
 	cryptotls "crypto/tls"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -138,30 +139,53 @@ func sameOrders(a, b Options) bool {
 // replace publishes the sites of wants and says which ACME sites are new,
 // which stayed and which went.
 func (c *Certificates) replace(wants []Want) (added, kept, gone []*site) {
-	old := *c.sites.Load()
-	next := make(map[string]*site, len(wants))
+	// There may be very many, of which most are as they were.
+	next := maps.Clone(*c.sites.Load())
+	had, stayed := len(next), 0
 	pairs := c.files.plan(wants)
 	for _, w := range wants {
-		s := old[w.Host]
+		s := next[w.Host]
+		if s != nil {
+			stayed++
+		}
 		if s != nil && s.want == w {
 			if s.want.Kind == KindACME {
 				kept = append(kept, s)
 			}
-		} else {
-			s = newSite(w, pairs[filePair{w.CertFile, w.KeyFile}])
-			if w.Kind == KindACME {
-				added = append(added, s)
-			}
+			continue
+		}
+		if s != nil && s.want.Kind == KindACME {
+			gone = append(gone, s)
+		}
+		s = newSite(w, pairs[filePair{w.CertFile, w.KeyFile}])
+		if w.Kind == KindACME {
+			added = append(added, s)
 		}
 		next[w.Host] = s
 	}
-	for host, s := range old {
-		if s.want.Kind == KindACME && next[host] != s {
-			gone = append(gone, s)
-		}
+	if stayed < had {
+		gone = append(gone, remove(next, wants)...)
 	}
 	c.sites.Store(&next)
 	return added, kept, gone
+}
+
+// remove takes the sites that are not wanted out, and returns those of ACME.
+func remove(sites map[string]*site, wants []Want) (gone []*site) {
+	wanted := make(map[string]bool, len(wants))
+	for i := range wants {
+		wanted[wants[i].Host] = true
+	}
+	for host, s := range sites {
+		if wanted[host] {
+			continue
+		}
+		if s.want.Kind == KindACME {
+			gone = append(gone, s)
+		}
+		delete(sites, host)
+	}
+	return gone
 }
 
 // openAuthority makes the root at once when a site needs it, so that it can be
