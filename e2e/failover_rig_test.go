@@ -30,8 +30,18 @@ type mortal struct {
 // /who, on a plain and a TLS port.
 func newMortal(t *testing.T, ca *peer.CA, name string, hosts ...string) *mortal {
 	t.Helper()
-	ip, dir := rig.LoopbackIP(), t.TempDir()
-	m := &mortal{t: t, Plain: rig.FreePort(t, ip), Secure: rig.FreePort(t, ip), dir: dir}
+	ip := rig.LoopbackIP()
+	m := writeMortal(t, ca, name, rig.FreePort(t, ip), rig.FreePort(t, ip), hosts...)
+	m.Up()
+	t.Cleanup(m.Kill)
+	return m
+}
+
+// writeMortal writes the configuration of such an nginx.
+func writeMortal(t *testing.T, ca *peer.CA, name, plain, secure string, hosts ...string) *mortal {
+	t.Helper()
+	dir := t.TempDir()
+	m := &mortal{t: t, Plain: plain, Secure: secure, dir: dir}
 	cert, key := ca.Write(dir, "nginx", hosts...)
 	peer.Replace(t, filepath.Join(dir, "page"), make([]byte, 10<<10))
 	peer.Replace(t, filepath.Join(dir, "nginx.conf"), fmt.Appendf(nil, `daemon off;
@@ -58,8 +68,6 @@ http {
 	}
 }
 `, dir, m.Plain, m.Secure, cert, key, name))
-	m.Up()
-	t.Cleanup(m.Kill)
 	return m
 }
 

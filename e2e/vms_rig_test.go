@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -70,25 +69,6 @@ func become(t testing.TB, u *rig.Usher, address, health string) vmState {
 		return last.Health == health
 	})
 	return last
-}
-
-// addresses waits until usher has exactly these addresses for a source.
-func addresses(t testing.TB, u *rig.Usher, source string, want ...string) {
-	t.Helper()
-	rig.Eventually(t, source+" is at "+strings.Join(want, ", "), func() bool {
-		n := 0
-		for _, v := range vmStates(t, u) {
-			if v.Source == source {
-				n++
-			}
-		}
-		for _, a := range want {
-			if vmStates(t, u)[a].Source != source {
-				return false
-			}
-		}
-		return n == len(want)
-	})
 }
 
 // command runs a command of usher that must succeed.

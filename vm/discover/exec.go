@@ -27,20 +27,19 @@ func (p *program) Addresses(ctx context.Context) ([]netip.Addr, error) {
 	return addresses, nil
 }
 
-// parseLines reads an address from each line, with or without the length of its
-// network. What follows a "#" is a comment.
+// parseLines reads addresses that white space separates, with or without the
+// length of their network. What follows a "#" is a comment.
 func parseLines(text string) ([]netip.Addr, error) {
 	var all []netip.Addr
 	for line := range strings.Lines(text) {
 		line, _, _ = strings.Cut(line, "#")
-		if line = strings.TrimSpace(line); line == "" {
-			continue
+		for _, word := range strings.Fields(line) {
+			a, ok := parseAddress(word)
+			if !ok {
+				return nil, fmt.Errorf("%.60q is no address", word)
+			}
+			all = append(all, a)
 		}
-		a, ok := parseAddress(line)
-		if !ok {
-			return nil, fmt.Errorf("%.60q is no address", line)
-		}
-		all = append(all, a)
 	}
 	if all = tidy(all); len(all) == 0 {
 		return nil, errors.New("printed no address that can be used")
