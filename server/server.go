@@ -279,22 +279,23 @@ func (s *Server) watched() (files, dirs []string) {
 // manySites is from where a generation's memory is worth giving back at once.
 const manySites = 10_000
 
-// housekeeping closes connections to VMs that nobody uses, and gives the
-// memory of a large generation back to the system once it was replaced: while
+// housekeeping closes connections to VMs that nobody uses, and gives memory
+// back to the system after a large generation was built or replaced: while
 // nothing allocates, the collector would not come round to it.
 func (s *Server) housekeeping(ctx context.Context) {
 	t := time.NewTicker(10 * time.Second)
 	defer t.Stop()
-	last := s.world.Load()
+	var last uint64 // generation; the world itself would be kept in memory
+	sites := 0      // of that
 	for {
 		select {
 		case now := <-t.C:
 			w := s.world.Load()
 			w.snapshot.Pools.Reap(now)
-			if w != last && len(last.sites) >= manySites {
+			if w.snapshot.Generation != last && max(sites, len(w.sites)) >= manySites {
 				debug.FreeOSMemory()
 			}
-			last = w
+			last, sites = w.snapshot.Generation, len(w.sites)
 		case <-ctx.Done():
 			return
 		}
