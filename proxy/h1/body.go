@@ -109,6 +109,20 @@ func (b *requestBody) Ready() bool { return b.err != nil || b.ended || b.buffere
 // Buffered is how many bytes, at least, Read can return without waiting.
 func (b *requestBody) Buffered() int { return b.buffered() }
 
+// prefetch reads what is there of a body that may fit room and has not arrived
+// with its head.
+func (b *requestBody) prefetch(room int) {
+	s, waiting := b.x.conn.bare, len(b.in.unread())
+	if s == nil || b.ended || waiting >= room || b.mode == byLength && (b.left > int64(room) || b.left <= int64(waiting)) {
+		return
+	}
+	if n, _ := b.in.try(s); n > 0 {
+		b.x.conn.mu.Lock()
+		b.x.expecting = false // whoever sends does not wait
+		b.x.conn.mu.Unlock()
+	}
+}
+
 // mark is a place in a body.
 type mark struct {
 	framed
@@ -119,6 +133,7 @@ type mark struct {
 // ReadAhead is Read that never waits: no error and less than len(p) bytes mean
 // that more has not arrived. Unread takes it back.
 func (b *requestBody) ReadAhead(p []byte) (n int, err error) {
+	b.prefetch(len(p))
 	b.before = mark{b.framed, b.in.at, b.touched}
 	b.in.hold = true
 	defer func() { b.in.hold = false }()

@@ -108,12 +108,13 @@ func (r *relay) copy(ex *message.Exchange) error {
 		return err
 	}
 	for resp.Body != nil {
-		if !resp.Body.(interface{ Ready() bool }).Ready() {
+		n, err := resp.Body.(*responseBody).TryRead(r.buf[:])
+		if err == socket.ErrWait {
 			if err := ex.Stream.Flush(); err != nil {
 				return err
 			}
+			n, err = resp.Body.Read(r.buf[:])
 		}
-		n, err := resp.Body.Read(r.buf[:])
 		if _, werr := ex.Stream.Write(r.buf[:n]); werr != nil {
 			return werr
 		}
@@ -121,6 +122,7 @@ func (r *relay) copy(ex *message.Exchange) error {
 			break
 		}
 		if err != nil {
+			ex.Stream.Flush()
 			return err
 		}
 	}

@@ -3,6 +3,8 @@ package h1
 import (
 	"bytes"
 	"io"
+
+	"usher/proxy/socket"
 )
 
 // input is a read buffer. Bytes before pin belong to a head or trailer whose
@@ -12,9 +14,10 @@ type input struct {
 	buf  []byte // its length is what has been read into it
 	held []byte // an earlier buffer, full of such bytes
 	pin  int
-	at   int  // next byte to hand out
-	size int  // of the first buffer
-	hold bool // nothing may wait: reading further fails with errWait
+	at   int            // next byte to hand out
+	size int            // of the first buffer
+	hold bool           // nothing may wait: where reading further would, it fails with errWait
+	sock *socket.Socket // tried while hold is set; nil if nothing can be read without waiting
 }
 
 // errWait is what a reader gets that would have to wait and must not.
@@ -26,22 +29,27 @@ func (in *input) unread() []byte { return in.buf[in.at:] }
 // fill reads once, at least one byte. It moves no byte before pin; unread
 // bytes move if there is no room for more behind them, and moved says so.
 func (in *input) fill() (n int, moved bool, err error) {
-	if in.hold {
+	if in.hold && in.sock == nil {
 		return 0, false, errWait
 	}
 	moved = in.makeRoom()
 	end := len(in.buf)
-	n, err = in.r.Read(in.buf[end:cap(in.buf)])
+	n, err = in.direct(in.buf[end:cap(in.buf)])
 	in.buf = in.buf[:end+n]
 	return n, moved, err
 }
 
 // direct reads once without the buffer, which is empty.
 func (in *input) direct(p []byte) (int, error) {
-	if in.hold {
-		return 0, errWait
+	if !in.hold {
+		return in.r.Read(p)
 	}
-	return in.r.Read(p)
+	if in.sock != nil {
+		if n, _ := in.sock.TryRead(p); n > 0 {
+			return n, nil
+		}
+	}
+	return 0, errWait // whatever it was, a Read meets it again
 }
 
 // fillLine reads until a line may have ended or moved bytes have to be looked

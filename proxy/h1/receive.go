@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"usher/proxy/message"
+	"usher/proxy/socket"
 )
 
 // maxInterim is how many 1xx may come before a final response.
@@ -209,6 +210,26 @@ func (b *responseBody) Read(p []byte) (n int, err error) {
 	}
 	n, err = b.framed.read(p)
 	if err != nil && err != io.EOF {
+		err = vmFault(err)
+	}
+	b.err = err
+	return n, err
+}
+
+// TryRead is Read that fails with socket.ErrWait where Read would wait.
+func (b *responseBody) TryRead(p []byte) (n int, err error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	b.in.hold = true
+	n, err = b.framed.read(p)
+	b.in.hold = false
+	switch {
+	case err == errWait && n == 0:
+		return 0, socket.ErrWait
+	case err == errWait:
+		return n, nil
+	case err != nil && err != io.EOF:
 		err = vmFault(err)
 	}
 	b.err = err

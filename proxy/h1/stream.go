@@ -165,14 +165,20 @@ func (s *stream) Write(p []byte) (int, error) {
 	return s.put(p)
 }
 
+// leastCopied is how long the end of a body has to be for the kernel to gather
+// the pieces of a response for less than a copy costs.
+const leastCopied = 2 << 10
+
 // put holds p back if it is small, and writes it together with what was held
-// back if not.
+// back if not, or if nothing follows.
 func (s *stream) put(p []byte) (int, error) {
-	if len(s.out)+len(p) <= mediumBuffer {
+	bare := s.x.conn.bare
+	last := s.mode == byLength && s.left == 0 && len(p) >= leastCopied && bare != nil
+	if len(s.out)+len(p) <= mediumBuffer && !last {
 		s.out = append(s.buffer(), p...)
 		return len(p), nil
 	}
-	if bare := s.x.conn.bare; bare != nil {
+	if bare != nil {
 		_, err := bare.WriteBuffers(s.out, p)
 		s.drop()
 		return len(p), s.wrote(err)

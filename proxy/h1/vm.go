@@ -42,7 +42,7 @@ func NewVM(rw io.ReadWriteCloser, s *socket.Socket) *VM { return newVM(rw, s) }
 
 func newVM(rw io.ReadWriteCloser, w wire) *VM {
 	v := &VM{rw: rw, wire: w, bare: bareSocket(rw)}
-	v.in.r, v.in.size = (*vmReader)(v), mediumBuffer
+	v.in.r, v.in.size, v.in.sock = (*vmReader)(v), mediumBuffer, v.bare
 	v.body.v, v.up.v = v, v
 	v.up.start = v.up.run
 	return v

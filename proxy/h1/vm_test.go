@@ -71,10 +71,17 @@ func TestWhatIsKnownOfAFailure(t *testing.T) {
 }
 
 func TestUnsentRequestGoesToAnotherVM(t *testing.T) {
+	long := strings.Repeat("0123456789", 1000) // not read with the head
 	for name, body := range map[string]string{
-		"length": "Content-Length: 5\r\n\r\nhello",
-		"chunks": "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+		"length":      "Content-Length: 5\r\n\r\nhello",
+		"chunks":      "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+		"long":        "Content-Length: 10000\r\n\r\n" + long,
+		"long chunks": "Transfer-Encoding: chunked\r\n\r\n2710\r\n" + long + "\r\n0\r\n\r\n",
 	} {
+		want := int64(5)
+		if len(body) > len(long) {
+			want = int64(len(long))
+		}
 		t.Run(name, func(t *testing.T) {
 			once(t, "POST / HTTP/1.1\r\nHost: x\r\n"+body, func(s *scene, ex *message.Exchange) {
 				near, _ := pair(s.t)
@@ -95,13 +102,35 @@ func TestUnsentRequestGoesToAnotherVM(t *testing.T) {
 					t.Errorf("RoundTrip: %v", err)
 				}
 				expect(t, far, "POST / HTTP/1.1\r\nHost: x\r\n"+body)
-				if ex.Trace.Received != 5 {
-					t.Errorf("%d bytes received, want 5", ex.Trace.Received)
+				if ex.Trace.Received != want {
+					t.Errorf("%d bytes received, want %d", ex.Trace.Received, want)
 				}
 				good.Close()
 			})
 		})
 	}
+}
+
+// TestShortBodyNeedsNoGoroutine: what has arrived of a body goes with the head.
+func TestShortBodyNeedsNoGoroutine(t *testing.T) {
+	body := strings.Repeat("0123456789", 1000)
+	request := "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n" + body
+	once(t, request, func(s *scene, ex *message.Exchange) {
+		near, far := pair(s.t)
+		v := NewVM(near, near)
+		io.WriteString(far, "HTTP/1.1 204 No Content\r\n\r\n")
+		if err := v.RoundTrip(context.Background(), ex, 0); err != nil {
+			t.Error(err)
+		}
+		if v.up.moved {
+			t.Error("the body went after the head")
+		}
+		expect(t, far, request)
+		if !v.Finish() {
+			t.Error("the connection cannot be used again")
+		}
+		v.Close()
+	})
 }
 
 func TestInterruptedUploadIsResumed(t *testing.T) {
