@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"io"
-	"sync"
 	"time"
 
 	"usher/proxy/message"
@@ -11,9 +10,6 @@ import (
 	"usher/proxy/upstream"
 	"usher/telemetry"
 )
-
-// buffers are what bodies go through.
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // relay sends the response to the client: head, body, trailers. It is the one
 // loop for bodies of every protocol.
@@ -59,33 +55,26 @@ func endless(lease *upstream.Lease, ex *message.Exchange) *live {
 	}
 }
 
-// ready is a body that knows whether a Read would wait.
-type ready interface{ Ready() bool }
-
 // relayBody copies until the body's end. What was written is flushed before a
 // Read that would wait.
 func (p *Proxy) relayBody(ex *message.Exchange) error {
-	body := ex.Response.Body
-	buf := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buf)
-	peek, _ := body.(ready)
+	c := copier{body: ex.Response.Body, stream: ex.Stream}
+	c.start(ex.Response.Length)
+	defer c.end()
 	for {
-		if peek == nil || !peek.Ready() {
-			if err := ex.Stream.Flush(); err != nil {
-				return err
-			}
-		}
-		n, err := body.Read(buf[:])
+		n, err := c.read()
 		if n > 0 {
 			ex.Trace.Sent += int64(n)
-			if _, e := ex.Stream.Write(buf[:n]); e != nil {
+			if _, e := ex.Stream.Write(c.buf[:n]); e != nil {
 				return e
 			}
+			c.grow(n)
 		}
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
+			ex.Stream.Flush() // what is good is not held back
 			return err
 		}
 	}

@@ -1,0 +1,84 @@
+package proxy
+
+import (
+	"sync"
+
+	"usher/proxy/message"
+	"usher/proxy/socket"
+)
+
+// Sizes of what bodies go through: the first suits most, the other makes fewer
+// system calls of a body that is long.
+const (
+	shortBuffer = 32 << 10
+	longBuffer  = 128 << 10
+)
+
+var (
+	shortBuffers = sync.Pool{New: func() any { return new([shortBuffer]byte) }}
+	longBuffers  = sync.Pool{New: func() any { return new([longBuffer]byte) }}
+)
+
+// copier reads a body in pieces that are as large as what is there.
+type copier struct {
+	body   message.Body
+	stream message.Stream
+	ready  interface{ Ready() bool }                 // nil if body does not know
+	try    interface{ TryRead([]byte) (int, error) } // likewise
+	buf    []byte
+}
+
+// start takes a buffer for a body of some length, which may be Unknown.
+func (c *copier) start(length int64) {
+	c.ready, _ = c.body.(interface{ Ready() bool })
+	c.try, _ = c.body.(interface{ TryRead([]byte) (int, error) })
+	if length > shortBuffer {
+		c.buf = longBuffers.Get().(*[longBuffer]byte)[:]
+		return
+	}
+	c.buf = shortBuffers.Get().(*[shortBuffer]byte)[:]
+}
+
+// grow is told that n bytes were read and written.
+func (c *copier) grow(n int) {
+	if n == shortBuffer && len(c.buf) == shortBuffer {
+		c.end()
+		c.buf = longBuffers.Get().(*[longBuffer]byte)[:]
+	}
+}
+
+// end gives the buffer back.
+func (c *copier) end() {
+	if len(c.buf) == longBuffer {
+		longBuffers.Put((*[longBuffer]byte)(c.buf))
+	} else {
+		shortBuffers.Put((*[shortBuffer]byte)(c.buf))
+	}
+}
+
+// read reads what is there, and if that is nothing flushes and waits.
+func (c *copier) read() (n int, err error) {
+	if c.try == nil {
+		if c.ready == nil || !c.ready.Ready() {
+			if err := c.stream.Flush(); err != nil {
+				return 0, err
+			}
+		}
+		return c.body.Read(c.buf)
+	}
+	for n < len(c.buf) && err == nil {
+		var m int
+		m, err = c.try.TryRead(c.buf[n:])
+		n += m
+	}
+	if err != socket.ErrWait {
+		return n, err
+	}
+	if n > 0 {
+		return n, nil
+	}
+	if err := c.stream.Flush(); err != nil {
+		return 0, err
+	}
+	return c.body.Read(c.buf)
+}
