@@ -193,8 +193,8 @@ func shake(ctx context.Context, t *tls.Conn, limit time.Duration) error {
 // terminate does the handshake and serves exchanges, if there can be any.
 func (p *Proxy) terminate(ctx context.Context, s *socket.Socket, client *message.Client, snap *Snapshot) bool {
 	records := socket.NewRecords(s)
-	t := tls.Server(records, p.Certificates.ServerConfig())
-	if err := shake(ctx, t, snap.Timeouts.Handshake); err != nil {
+	t := newGathering(records, p.Certificates.ServerConfig())
+	if err := shake(ctx, t.Conn, snap.Timeouts.Handshake); err != nil {
 		cause := telemetry.Handshake
 		if !p.Certificates.Has(client.ServerName) {
 			cause = telemetry.NoCertificate

@@ -1,0 +1,111 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"sync"
+
+	"usher/proxy/socket"
+)
+
+// gathering is the TLS connection of a client. crypto/tls makes a system call
+// for every record, of which a young connection has small ones: here all
+// records of one Write leave together.
+type gathering struct {
+	*tls.Conn
+	out  *gather
+	sent int // bytes given to Write
+}
+
+const (
+	// youngRecord is the least that crypto/tls puts into a record of a
+	// connection that has sent less than youngBytes.
+	youngRecord = 1 << 10
+	youngBytes  = 256 << 10
+	fullRecord  = 16 << 10
+)
+
+// newGathering prepares the server's side of TLS.
+func newGathering(in *socket.Records, config *tls.Config) *gathering {
+	out := &gather{Records: in}
+	return &gathering{Conn: tls.Server(out, config), out: out}
+}
+
+// Write returns when everything is written. One goroutine may write.
+func (t *gathering) Write(p []byte) (int, error) {
+	single := youngRecord
+	if t.sent >= youngBytes {
+		single = fullRecord
+	}
+	t.sent += len(p)
+	if len(p) <= single {
+		return t.Conn.Write(p)
+	}
+	t.out.hold()
+	n, err := t.Conn.Write(p)
+	if e := t.out.flush(); err == nil && e != nil {
+		n, err = 0, e
+	}
+	return n, err
+}
+
+// gather is a connection that can hold back what is written to it.
+type gather struct {
+	*socket.Records
+	mu      sync.Mutex
+	holding bool
+	held    []byte
+	err     error // of a write after which a record may be incomplete
+}
+
+// gathered is room for the records of 64 KiB.
+const gathered = 64<<10 + 1<<10
+
+var gatherPool = sync.Pool{New: func() any { return new([gathered]byte) }}
+
+// hold keeps back what is written from now on, as far as there is room.
+func (g *gather) hold() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.holding = true
+	if g.held == nil {
+		g.held = gatherPool.Get().(*[gathered]byte)[:0]
+	}
+}
+
+// flush writes what was held back, and holds nothing back any more.
+func (g *gather) flush() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.writeHeld()
+	g.holding = false
+	gatherPool.Put((*[gathered]byte)(g.held[:gathered]))
+	g.held = nil
+	return g.err
+}
+
+// writeHeld makes room. mu is held.
+func (g *gather) writeHeld() {
+	if g.err == nil && len(g.held) > 0 {
+		_, g.err = g.Records.Write(g.held)
+	}
+	g.held = g.held[:0]
+}
+
+// Write implements net.Conn for crypto/tls.
+func (g *gather) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.holding && len(g.held)+len(p) > gathered {
+		g.writeHeld()
+	}
+	switch {
+	case g.err != nil:
+		return 0, g.err
+	case g.holding && len(p) <= gathered:
+		g.held = append(g.held, p...)
+		return len(p), nil
+	}
+	n, err := g.Records.Write(p)
+	g.err = err
+	return n, err
+}
