@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"sync/atomic"
 
 	"usher/config"
+	"usher/proxy"
 	"usher/proxy/socket"
 	"usher/server/admin"
 	"usher/telemetry"
@@ -25,6 +28,10 @@ type listener struct {
 	l       *socket.Listener
 	done    chan struct{} // closed when the accept loop has ended
 }
+
+// acceptBatch is how many connections are accepted at a stretch while others
+// wait for the processor.
+const acceptBatch = 64
 
 // key tells listeners apart: two that ask for any port of the same address are
 // two.
@@ -51,14 +58,16 @@ func (l *listener) kind() telemetry.Kind {
 
 // listeners are the bound sockets of the process.
 type listeners struct {
-	mu    sync.Mutex
-	bound map[string]*listener // by key
-	loop  *socket.Loop
-	given []*socket.Listener // from systemd, not taken yet
-	own   atomic.Pointer[[]netip.AddrPort]
-	local machine
-	conns sync.WaitGroup
-	serve func(ctx context.Context, s *socket.Socket, from *listener)
+	mu     sync.Mutex
+	bound  map[string]*listener // by key
+	loop   *socket.Loop
+	given  []*socket.Listener       // from systemd, not taken yet
+	ending map[string]chan struct{} // by address; closed when the socket is that a reload gave up
+	own    atomic.Pointer[[]netip.AddrPort]
+	local  machine
+	conns  sync.WaitGroup
+	serve  func(ctx context.Context, s *socket.Socket, from *listener)
+	intake func(ctx context.Context) *proxy.Intake // of the connections of a TLS listener
 }
 
 // open binds what a configuration wants and is not bound yet. Nothing is kept
@@ -73,6 +82,9 @@ func (l *listeners) open(c *config.Config) (fresh []*listener, err error) {
 	for _, want := range wanted(c) {
 		if l.bound[want.key()] != nil {
 			continue
+		}
+		if gone := l.ending[want.address]; gone != nil {
+			<-gone // in a moment, see Quiesce
 		}
 		if want.l = l.take(want.address); want.l == nil {
 			if want.l, err = socket.Listen(want.address); err != nil {
@@ -143,10 +155,20 @@ func (l *listeners) adopt(ctx context.Context, c *config.Config, fresh []*listen
 	for _, w := range wanted(c) {
 		keep[w.key()] = true
 	}
+	maps.DeleteFunc(l.ending, func(_ string, gone chan struct{}) bool {
+		select {
+		case <-gone:
+			return true
+		default:
+			return false
+		}
+	})
 	for key, b := range l.bound {
 		if !keep[key] {
 			delete(l.bound, key)
-			l.conns.Go(b.close)
+			gone := make(chan struct{})
+			l.ending[b.address] = gone
+			l.conns.Go(func() { b.close(); close(gone) })
 		}
 	}
 	for _, f := range fresh {
@@ -159,7 +181,11 @@ func (l *listeners) adopt(ctx context.Context, c *config.Config, fresh []*listen
 // accept is the accept loop of one listener.
 func (l *listeners) accept(ctx context.Context, b *listener) {
 	defer close(b.done)
-	for {
+	begin := func(s *socket.Socket) func() { return func() { l.serve(ctx, s, b) } }
+	if b.tls {
+		begin = l.intake(ctx).Take
+	}
+	for n := 1; ; n++ {
 		s, err := b.l.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
@@ -167,14 +193,13 @@ func (l *listeners) accept(ctx context.Context, b *listener) {
 			}
 			continue
 		}
-		l.conns.Add(1)
-		go l.connection(ctx, s, b)
+		if rest := begin(s); rest != nil {
+			l.conns.Go(rest)
+		}
+		if n%acceptBatch == 0 {
+			runtime.Gosched() // what was accepted has its turn
+		}
 	}
-}
-
-func (l *listeners) connection(ctx context.Context, s *socket.Socket, from *listener) {
-	defer l.conns.Done()
-	l.serve(ctx, s, from)
 }
 
 // close stops accepting, once what had begun was accepted.

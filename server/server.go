@@ -126,7 +126,7 @@ func (s *Server) prepare(conf *config.Config) (err error) {
 	s.proxy = proxy.New(proxy.Options{
 		Certificates: s.certs, Tunnels: tunnel.New(s.loop), Access: s.access, Metrics: s.metrics, Log: s.log,
 	})
-	s.listeners = &listeners{bound: map[string]*listener{}, loop: s.loop, serve: s.serve}
+	s.listeners = &listeners{bound: map[string]*listener{}, loop: s.loop, serve: s.serve, intake: s.proxy.NewIntake}
 	s.own = ownOf(s.listeners)
 	s.names = names.New(names.Options{Log: s.nameChanged})
 	dialer := &socket.Dialer{Loop: s.loop}
@@ -136,7 +136,7 @@ func (s *Server) prepare(conf *config.Config) (err error) {
 	for _, name := range s.fleet.Drained() {
 		s.addressed[name] = true // harmless for those in [vms]
 	}
-	s.pools = upstream.NewSet(upstream.Dialer{Dial: dialer.Dial, DialFrom: dialer.DialTransparent, Names: s.names, Checker: s.checker})
+	s.pools = upstream.NewSet(upstream.Dialer{Dial: dialer.Dial, DialFrom: dialer.DialTransparent, Begin: dialer.Begin, Finish: dialer.Finish, Names: s.names, Checker: s.checker})
 	if s.stickyKey, err = stickyKey(conf.StateDir); err != nil {
 		return err
 	}

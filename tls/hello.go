@@ -14,35 +14,43 @@ type Hello struct {
 // TLS-ALPN-01: "acme-tls/1" is all that it offers (RFC 8737 section 3).
 func (h *Hello) IsACME() bool { return len(h.ALPN) == 1 && string(h.ALPN[0]) == "acme-tls/1" }
 
-// parseHello parses a whole ClientHello message, header included (RFC 8446
-// section 4.1.2). The structure must be right to the last byte; what the
-// extensions hold is looked at only where Hello wants it. The result does not
-// refer to message.
-func parseHello(message []byte) (Hello, error) {
-	var h Hello
+// parseHello is parse with a result that does not refer to message.
+func parseHello(message []byte) (h Hello, err error) {
+	if err := h.parse(message); err != nil {
+		return Hello{}, err
+	}
+	h.own()
+	return h, nil
+}
+
+// parse parses a whole ClientHello message, header included (RFC 8446 section
+// 4.1.2). The structure must be right to the last byte; what the extensions
+// hold is looked at only where Hello wants it. Afterwards h refers to message,
+// and memory that it has had for its lists is used again.
+func (h *Hello) parse(message []byte) error {
+	h.ServerName, h.ALPN, h.Versions = nil, h.ALPN[:0], h.Versions[:0]
 	var version uint16
 	var session, ciphers, compressions cryptobyte.String
 	s := cryptobyte.String(message[messageHeader:])
 	switch {
 	case !s.ReadUint16(&version) || !s.Skip(32):
-		return Hello{}, badHello("no random")
+		return badHello("no random")
 	case !s.ReadUint8LengthPrefixed(&session) || len(session) > 32:
-		return Hello{}, badHello("session id")
+		return badHello("session id")
 	case !s.ReadUint16LengthPrefixed(&ciphers) || len(ciphers) < 2 || len(ciphers)%2 != 0:
-		return Hello{}, badHello("cipher suites")
+		return badHello("cipher suites")
 	case !s.ReadUint8LengthPrefixed(&compressions) || len(compressions) == 0:
-		return Hello{}, badHello("compression methods")
+		return badHello("compression methods")
 	}
 	if len(s) > 0 { // before TLS 1.3 there may be no extensions at all
 		if err := h.parseExtensions(s); err != nil {
-			return Hello{}, err
+			return err
 		}
 	}
-	if h.Versions == nil {
-		h.Versions = []uint16{version}
+	if len(h.Versions) == 0 {
+		h.Versions = append(h.Versions, version)
 	}
-	h.own()
-	return h, nil
+	return nil
 }
 
 // own moves the bytes that h refers to into one block of its own: it lives as

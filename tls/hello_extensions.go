@@ -83,7 +83,9 @@ func (h *Hello) parseALPN(body cryptobyte.String) (reason string) {
 	if !body.ReadUint16LengthPrefixed(&list) || len(body) > 0 || len(list) == 0 {
 		return "ALPN"
 	}
-	h.ALPN = make([][]byte, 0, min(maxProtocols, 1+bytes.Count(list, []byte("/"))))
+	if cap(h.ALPN) == 0 {
+		h.ALPN = make([][]byte, 0, min(maxProtocols, 1+bytes.Count(list, []byte("/"))))
+	}
 	for len(list) > 0 {
 		if !list.ReadUint8LengthPrefixed(&name) || len(name) == 0 {
 			return "ALPN protocol"
@@ -102,7 +104,7 @@ func (h *Hello) parseVersions(body cryptobyte.String) (reason string) {
 	if !body.ReadUint8LengthPrefixed(&list) || len(body) > 0 || len(list) == 0 || len(list)%2 != 0 {
 		return "supported_versions"
 	}
-	h.Versions = make([]uint16, len(list)/2)
+	h.Versions = slices.Grow(h.Versions, len(list)/2)[:len(list)/2]
 	for i := range h.Versions {
 		list.ReadUint16(&h.Versions[i])
 	}

@@ -1,6 +1,7 @@
 package tls
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +39,17 @@ func Peek(c *socket.Socket, limit int) (Hello, error) {
 		return Hello{}, err
 	}
 	return parseHello(message)
+}
+
+// Find is Peek for a ClientHello that b begins with, if all of it is there in
+// one record. It reports false for everything else, of which h then says
+// nothing: Peek finds out what it is. h refers to b and is to be used again.
+func (h *Hello) Find(b []byte) bool {
+	size, err := scanHello(b, len(b))
+	if err != nil || size == 0 || recordHeader+size > len(b) || int(binary.BigEndian.Uint16(b[3:])) < size {
+		return false
+	}
+	return h.parse(b[recordHeader:recordHeader+size]) == nil
 }
 
 // readHello returns the ClientHello message and all that was read for it.

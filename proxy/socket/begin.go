@@ -7,50 +7,45 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// Target is the address of a VM in the kernel's form, made once for any number
-// of connections.
-type Target struct {
+// target is the address of a VM in the kernel's form.
+type target struct {
 	to     netip.AddrPort
 	family int
-	raw    unix.RawSockaddrAny
+	raw    unix.RawSockaddrInet6 // room for both families
 	size   uintptr
 }
 
-// NewTarget is the Target of a TCP address.
-func NewTarget(to netip.AddrPort) (*Target, error) {
-	sa, family, err := sockaddrOf(to)
-	if err != nil {
-		return nil, err
+// targetOf is the target of an address without a zone.
+func targetOf(to netip.AddrPort) (t target) {
+	ip, port := to.Addr().Unmap(), to.Port()
+	t.to = netip.AddrPortFrom(ip, port)
+	if ip.Is4() {
+		t.family, t.size = unix.AF_INET, unix.SizeofSockaddrInet4
+		(*unix.RawSockaddrInet4)(unsafe.Pointer(&t.raw)).Addr = ip.As4()
+	} else {
+		t.family, t.size = unix.AF_INET6, unix.SizeofSockaddrInet6
+		t.raw.Addr = ip.As16()
 	}
-	t := &Target{to: netip.AddrPortFrom(to.Addr().Unmap(), to.Port()), family: family}
-	port := func(p *uint16) { binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(p))[:], to.Port()) }
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		raw := (*unix.RawSockaddrInet4)(unsafe.Pointer(&t.raw))
-		raw.Family, raw.Addr = unix.AF_INET, sa.Addr
-		port(&raw.Port)
-		t.size = unix.SizeofSockaddrInet4
-	case *unix.SockaddrInet6:
-		raw := (*unix.RawSockaddrInet6)(unsafe.Pointer(&t.raw))
-		raw.Family, raw.Addr, raw.Scope_id = unix.AF_INET6, sa.Addr, sa.ZoneId
-		port(&raw.Port)
-		t.size = unix.SizeofSockaddrInet6
-	}
-	return t, nil
+	t.raw.Family = uint16(t.family)
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&t.raw.Port))[:], port) // at the same place in both
+	return t
 }
 
-// Begin connects to a VM as Dial does, but without waiting, and sends first, of
+// Begin connects to a VM as Dial does, to an address without a zone, without
+// waiting, and sends first, of
 // which there must be something: the last packet of the handshake carries it.
 // It returns the descriptor, which is the caller's, and how many bytes of first
 // the kernel took. While the VM has not answered yet, as one on another machine
 // cannot have, the error is ErrWait and Finish goes on. The descriptor has
 // TCP_NODELAY alone: after a while Guard should follow.
-func (d *Dialer) Begin(t *Target, first []byte) (fd, sent int, err error) {
+func (d *Dialer) Begin(to netip.AddrPort, first []byte) (fd, sent int, err error) {
+	t := targetOf(to)
 	fd, sent, err = t.begin(first)
 	if err != nil && err != ErrWait {
 		return -1, 0, t.failed(err)
@@ -58,9 +53,9 @@ func (d *Dialer) Begin(t *Target, first []byte) (fd, sent int, err error) {
 	return fd, sent, err
 }
 
-func (t *Target) failed(err error) error { return fmt.Errorf("dial tcp %q: %w", t.to, err) }
+func (t *target) failed(err error) error { return fmt.Errorf("dial tcp %q: %w", t.to, err) }
 
-func (t *Target) begin(first []byte) (fd, sent int, err error) {
+func (t *target) begin(first []byte) (fd, sent int, err error) {
 	fd, err = newSocket(t.family)
 	if err != nil {
 		return -1, 0, failed("socket", err)
@@ -86,7 +81,7 @@ func (t *Target) begin(first []byte) (fd, sent int, err error) {
 	return -1, 0, failed("connect", err)
 }
 
-func (t *Target) connect(fd int) error {
+func (t *target) connect(fd int) error {
 	_, _, errno := syscall.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&t.raw)), t.size)
 	if errno != 0 && errno != unix.EINPROGRESS && errno != unix.EINTR {
 		return errno
@@ -96,7 +91,7 @@ func (t *Target) connect(fd int) error {
 
 // itself reports whether nobody listens and the kernel chose that very port for
 // our end.
-func (t *Target) itself(fd int) bool {
+func (t *target) itself(fd int) bool {
 	if !t.to.Addr().IsLoopback() {
 		return false
 	}
@@ -108,7 +103,8 @@ func (t *Target) itself(fd int) bool {
 
 // Finish waits until a connection that Begin left with ErrWait is made; nothing
 // was sent yet. It owns fd and fails as Dial does.
-func (d *Dialer) Finish(ctx context.Context, t *Target, fd int) (*Socket, error) {
+func (d *Dialer) Finish(ctx context.Context, to netip.AddrPort, fd int) (*Socket, error) {
+	t := targetOf(to)
 	s := New(fd, t.to, netip.AddrPort{})
 	s.loop = d.Loop
 	err := Guard(fd)
@@ -206,3 +202,8 @@ func (s *Socket) detachAlone() bool {
 	}
 	return true
 }
+
+// After is Set with the time from now on: e.Expire is called when d has
+// certainly passed and at most a second later. It looks at the clock only while
+// the Loop has no other Timer.
+func (l *Loop) After(t *Timer, d time.Duration, e Expirer) { l.setTick(t, l.tickAfter(d), e) }

@@ -12,15 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func target(t *testing.T, addr string) *Target {
-	t.Helper()
-	to, err := NewTarget(netip.MustParseAddrPort(addr))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return to
-}
-
 func TestBegin(t *testing.T) {
 	noLeak(t)
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
@@ -29,7 +20,7 @@ func TestBegin(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		fd, sent, err := new(Dialer).Begin(target(t, l.Addr().String()), []byte("hello"))
+		fd, sent, err := new(Dialer).Begin(l.Addr(), []byte("hello"))
 		if err != nil || sent != 5 {
 			t.Fatal(sent, err)
 		}
@@ -66,7 +57,7 @@ func TestBeginFailsLikeDial(t *testing.T) {
 	l := listener(t)
 	nobody := l.Addr().String()
 	l.Close()
-	_, _, err := new(Dialer).Begin(target(t, nobody), []byte("hello"))
+	_, _, err := new(Dialer).Begin(netip.MustParseAddrPort(nobody), []byte("hello"))
 	_, want := Dial(context.Background(), "tcp", nobody)
 	if !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != want.Error() {
 		t.Errorf("%v, want %v", err, want)
@@ -76,26 +67,26 @@ func TestBeginFailsLikeDial(t *testing.T) {
 // TestFinish is a VM that takes its time: no packet comes back from it at first.
 func TestFinish(t *testing.T) {
 	noLeak(t)
-	addr := silent(t)
+	silent := netip.MustParseAddrPort(silent(t))
 	d := new(Dialer)
-	fd, sent, err := d.Begin(target(t, addr), []byte("hello"))
+	fd, sent, err := d.Begin(silent, []byte("hello"))
 	if err != ErrWait || sent != 0 {
 		t.Fatal(sent, err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := d.Finish(ctx, target(t, addr), fd); !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "dial tcp \""+addr) {
+	if _, err := d.Finish(ctx, silent, fd); !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "dial tcp \""+silent.String()) {
 		t.Errorf("err = %v", err)
 	}
 	l := listener(t)
-	to := target(t, l.Addr().String())
+	to := targetOf(l.Addr())
 	if fd, err = newSocket(to.family); err != nil {
 		t.Fatal(err)
 	}
 	if err := to.connect(fd); err != nil {
 		t.Fatal(err)
 	}
-	s, err := d.Finish(context.Background(), to, fd)
+	s, err := d.Finish(context.Background(), l.Addr(), fd)
 	if err != nil {
 		t.Fatal(err)
 	}

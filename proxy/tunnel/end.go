@@ -45,10 +45,16 @@ type end struct {
 func (e *end) Ready(events uint32) {
 	w := e.wire
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	if w.ended {
+		w.mu.Unlock()
 		return
 	}
+	w.looped = true
+	e.ready(events)
+	w.release()
+}
+
+func (e *end) ready(events uint32) {
 	if events&(unix.EPOLLIN|hangUp) != 0 {
 		e.readable = true
 	}
@@ -65,7 +71,7 @@ func (e *end) Ready(events uint32) {
 	if (e.eof || e.over) && (events&unix.EPOLLERR != 0 || events&unix.EPOLLHUP != 0 && !e.finSent) {
 		e.fail(pending(e.fd))
 	}
-	w.run(e)
+	e.wire.run(e)
 }
 
 // pending is the error that a socket was reset with.

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,7 @@ const (
 // lane is one loop with what its tunnels share.
 type lane struct {
 	loop    *socket.Loop
+	open    *atomic.Int64     // of the Relay
 	pipes   int               // that may be in use at once
 	scratch [scratchSize]byte // of the loop's goroutine
 

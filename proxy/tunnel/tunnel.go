@@ -31,7 +31,7 @@ type Relay struct {
 func New(loops ...*socket.Loop) *Relay {
 	r := &Relay{}
 	for _, l := range loops {
-		r.lanes = append(r.lanes, &lane{loop: l, pipes: maxPipes / len(loops)})
+		r.lanes = append(r.lanes, &lane{loop: l, open: &r.open, pipes: maxPipes / len(loops)})
 	}
 	return r
 }
@@ -60,22 +60,23 @@ type running interface {
 // idle limit of 0 is none; it is met at most two seconds late.
 func (r *Relay) Start(client, vm message.Duplex, idle time.Duration, done func(Result)) *Tunnel {
 	r.open.Add(1)
-	over := func(res Result) {
-		r.open.Add(-1)
-		done(res)
-	}
-	lane := r.lanes[r.next.Add(1)%uint32(len(r.lanes))]
+	lane := r.lane()
 	cs, cAhead := client.Socket()
 	vs, vAhead := vm.Socket()
 	if cs == nil || vs == nil {
-		return &Tunnel{startCopier(lane, client, vm, idle, over)}
+		return &Tunnel{startCopier(lane, client, vm, idle, func(res Result) {
+			r.open.Add(-1)
+			done(res)
+		})}
 	}
-	w := newWire(lane, idle, over)
+	w := newWire(lane, idle, told(done))
 	w.take(0, client, cs, cAhead)
 	w.take(1, vm, vs, vAhead)
 	w.start()
 	return &Tunnel{w}
 }
+
+func (r *Relay) lane() *lane { return r.lanes[r.next.Add(1)%uint32(len(r.lanes))] }
 
 // FromSocket makes a socket that carries raw bytes an end of a tunnel. What
 // was given back to it with Unread goes first.

@@ -30,8 +30,9 @@ const (
 // the bytes; Start and Abort come from others.
 type wire struct {
 	lane *lane
-	done func(Result)
+	done Ender
 	idle time.Duration
+	bare bool // see Bare
 
 	mu      sync.Mutex
 	ends    [2]end // client, VM; mu
@@ -41,11 +42,13 @@ type wire struct {
 	waits   int          // mu; Ticks that a reset has waited
 	left    int          // mu; bytes that it waits for
 	started bool         // mu; both ends are registered
+	looped  bool         // mu; it is the loop's goroutine that has mu
+	guarded bool         // mu; nothing is to be done about a new VM connection
 	ended   bool         // mu
 }
 
-func newWire(l *lane, idle time.Duration, done func(Result)) *wire {
-	w := &wire{lane: l, done: done, idle: idle}
+func newWire(l *lane, idle time.Duration, done Ender) *wire {
+	w := &wire{lane: l, done: done, idle: idle, guarded: true}
 	for i := range w.ends {
 		w.ends[i].wire, w.ends[i].peer = w, &w.ends[1-i]
 	}
@@ -75,9 +78,12 @@ func (w *wire) start() {
 		w.end()
 		return
 	}
-	if w.idle > 0 {
-		w.lane.loop.Set(&w.timer, time.Now().Add(w.idle+socket.Tick), w)
-	}
+	w.begin()
+}
+
+// begin gives the wire to the loop. The caller holds mu.
+func (w *wire) begin() {
+	w.arm(w.idle + socket.Tick)
 	w.stamp()
 	for i := range w.ends {
 		e := &w.ends[i]
@@ -105,6 +111,16 @@ func (e *end) register() (err error) {
 	}
 	e.slot, err = e.wire.lane.loop.Add(e.fd, events, e)
 	return err
+}
+
+// arm sets the timer for the idle limit, or for what comes before it.
+func (w *wire) arm(left time.Duration) {
+	switch {
+	case !w.guarded && (w.idle == 0 || left > guardAfter):
+		w.lane.loop.After(&w.timer, guardAfter, w)
+	case w.idle > 0:
+		w.lane.loop.After(&w.timer, left, w)
+	}
 }
 
 func (w *wire) stamp() { w.last = w.lane.loop.Ticks() }
@@ -140,7 +156,7 @@ func (w *wire) conclude() {
 		w.end()
 		return
 	}
-	w.lane.loop.Set(&w.timer, time.Now().Add(socket.Tick), w)
+	w.lane.loop.After(&w.timer, 0, w)
 }
 
 // unsent is how many bytes were written that the peer has not acknowledged.
@@ -156,21 +172,41 @@ func unsent(fd int) int {
 // that waits.
 func (w *wire) Expire() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	if w.ended {
+		w.mu.Unlock()
 		return
 	}
+	w.looped = true
+	w.expire()
+	w.release()
+}
+
+func (w *wire) expire() {
 	if w.ends[0].over && w.ends[1].over {
 		w.waits++
 		w.conclude()
 		return
 	}
+	if !w.guarded {
+		w.guarded = true
+		socket.Guard(w.ends[1].fd)
+	}
 	quiet := time.Duration(w.lane.loop.Ticks()-w.last) * socket.Tick
-	if quiet >= w.idle+socket.Tick {
+	if w.idle > 0 && quiet >= w.idle+socket.Tick {
 		w.abort("idle")
 		return
 	}
-	w.lane.loop.Set(&w.timer, time.Now().Add(w.idle+socket.Tick-quiet), w)
+	w.arm(w.idle + socket.Tick - quiet)
+}
+
+// release lets go of mu on the loop's goroutine.
+func (w *wire) release() {
+	w.looped = false
+	over := w.ended && w.bare
+	w.mu.Unlock()
+	if over {
+		w.tell()
+	}
 }
 
 // Abort resets both ends.
@@ -207,7 +243,9 @@ func (w *wire) end() {
 	w.ends[0].close()
 	w.ends[1].close()
 	w.lane.leave()
-	go w.tell()
+	if !w.looped || !w.bare {
+		go w.tell()
+	}
 }
 
 func (e *end) close() {
@@ -231,5 +269,6 @@ func (w *wire) tell() {
 		}
 	}
 	up, down := w.Bytes()
-	w.done(Result{Up: up, Down: down, Side: w.verdict.side, Reason: w.verdict.reason})
+	w.lane.open.Add(-1)
+	w.done.Ended(Result{Up: up, Down: down, Side: w.verdict.side, Reason: w.verdict.reason})
 }

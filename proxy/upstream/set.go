@@ -20,8 +20,12 @@ type Dialer struct {
 	Dial func(ctx context.Context, network, address string) (*socket.Socket, error)
 	// DialFrom dials from the client's own address.
 	DialFrom func(ctx context.Context, network, address string, from netip.AddrPort) (*socket.Socket, error)
-	Names    Names           // nil: only addresses work
-	Checker  *health.Checker // nil: nothing is checked
+	// Begin and Finish are Dial in two parts for tunnels, see socket.Dialer;
+	// both or none.
+	Begin   func(to netip.AddrPort, first []byte) (fd, sent int, err error)
+	Finish  func(ctx context.Context, to netip.AddrPort, fd int) (*socket.Socket, error)
+	Names   Names           // nil: only addresses work
+	Checker *health.Checker // nil: nothing is checked
 }
 
 // Names keeps the addresses of DNS names; *names.Resolver does.

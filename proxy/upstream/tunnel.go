@@ -25,6 +25,11 @@ func (p *Pool) Dial(ctx context.Context, client *message.Client, want Affinity, 
 	if f == nil {
 		return nil, unavailable(errNobody, time.Second)
 	}
+	return p.redial(ctx, client, w, f, stream, start)
+}
+
+// redial goes on after a first failure.
+func (p *Pool) redial(ctx context.Context, client *message.Client, w wish, f *failure, stream watcher, start time.Time) (*Lease, error) {
 	e := effort{
 		pool: p, wish: w, stream: stream, hold: p.holdFrom(start),
 		rewind: func() bool { return true },
