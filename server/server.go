@@ -73,8 +73,11 @@ type Server struct {
 // Run serves until SIGTERM or SIGINT, then drains; a second one ends at once.
 // SIGHUP reloads. It returns an error when it could not start.
 func Run(ctx context.Context, o Options) error {
-	// A log reader that died must not take the sites with it.
-	signal.Ignore(syscall.SIGPIPE)
+	// A log reader that died must not take the sites with it. It is not ignored,
+	// since hooks and what they start would ignore it for ever.
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	defer signal.Stop(pipes)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
@@ -126,7 +129,7 @@ func (s *Server) prepare(conf *config.Config) (err error) {
 	s.proxy = proxy.New(proxy.Options{
 		Certificates: s.certs, Tunnels: tunnel.New(s.loop), Access: s.access, Metrics: s.metrics, Log: s.log,
 	})
-	s.listeners = &listeners{bound: map[string]*listener{}, loop: s.loop, serve: s.serve, intake: s.proxy.NewIntake}
+	s.listeners = &listeners{bound: map[string]*listener{}, ending: map[string]chan struct{}{}, loop: s.loop, serve: s.serve, intake: s.proxy.NewIntake}
 	s.own = ownOf(s.listeners)
 	s.names = names.New(names.Options{Log: s.nameChanged})
 	dialer := &socket.Dialer{Loop: s.loop}
@@ -138,7 +141,7 @@ func (s *Server) prepare(conf *config.Config) (err error) {
 	}
 	s.pools = upstream.NewSet(upstream.Dialer{Dial: dialer.Dial, DialFrom: dialer.DialTransparent, Begin: dialer.Begin, Finish: dialer.Finish, Names: s.names, Checker: s.checker})
 	if s.stickyKey, err = stickyKey(conf.StateDir); err != nil {
-		return err
+		s.log.Warn().Err(err).Msg("sticky visitors change their VM when usher is started anew")
 	}
 	s.control = newControl(s)
 	s.quic = &quic{

@@ -12,26 +12,38 @@ import (
 const stickyBytes = 32
 
 // stickyKey is the key that signs the cookies of sticky sites. It is kept, so
-// that visitors stay where they are over a restart.
+// that visitors stay where they are over a restart; one that was half written
+// is replaced. With an error the key is good for this process alone.
 func stickyKey(stateDir string) ([]byte, error) {
 	path := filepath.Join(stateDir, "sticky.key")
 	key, err := os.ReadFile(path)
-	switch {
-	case err == nil && len(key) == stickyBytes:
+	if err == nil && len(key) == stickyBytes {
 		return key, nil
-	case err == nil:
-		return nil, fmt.Errorf("%s is no key of %d bytes: remove it to have a new one made", path, stickyBytes)
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
 	}
 	key = make([]byte, stickyBytes)
 	rand.Read(key)
-	if err := os.MkdirAll(stateDir, 0o700); err != nil {
-		return nil, err
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = writeStickyKey(path, key)
 	}
-	// Written whole or not at all: an empty key would refuse the next start.
-	if err := os.WriteFile(path+".new", key, 0o600); err != nil {
-		return nil, err
+	if err != nil {
+		err = fmt.Errorf("the key of sticky cookies: %w", err)
 	}
-	return key, os.Rename(path+".new", path)
+	return key, err
+}
+
+// writeStickyKey writes it whole or not at all.
+func writeStickyKey(path string, key []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	_, err = file.Write(key)
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
 }
