@@ -69,6 +69,7 @@ var importers = map[string][]string{
 
 // starters are the files that may start goroutines, and who waits for them.
 var starters = map[string]string{
+	"config/parallel.go":              "inParallel",
 	"cmd/usher/password.go":           "the prompt, until it is answered or interrupted",
 	"proxy/h1/upload.go":              "VM.Finish",
 	"proxy/h2/call.go":                "Call.Finish",

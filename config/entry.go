@@ -15,8 +15,8 @@ import (
 type entry struct {
 	file   string
 	sum    [sha256.Size]byte
-	text   string              // during a load only
-	source *source             // likewise, if it had to be parsed
+	data   []byte              // during a load only, if it did not have to be parsed
+	source *source             // likewise, if it had to be
 	fault  *Problem            // not readable, or a syntax error
 	top    map[string]any      // everything but [sites]
 	places map[string]Position // of everything but [sites]
@@ -35,12 +35,11 @@ func openEntry(file string, last *entry) *entry {
 	}
 	sum := sha256.Sum256(data)
 	if last != nil && last.sum == sum {
-		last.text = string(data)
+		last.data = data
 		return last
 	}
-	e := &entry{file: file, sum: sum, text: string(data)}
-	if e.source, e.fault = parse(file, e.text); e.fault != nil {
-		e.text = ""
+	e := &entry{file: file, sum: sum}
+	if e.source, e.fault = parse(file, string(data)); e.fault != nil {
 		return e
 	}
 	e.top = maps.Clone(e.source.tree)
@@ -95,7 +94,7 @@ func (e *entry) build(env *environment, shared *shared) {
 	if e.fault == nil && !e.current(env) {
 		e.rebuild(env, shared)
 	}
-	e.text, e.source = "", nil
+	e.data, e.source = nil, nil
 }
 
 // current reports whether what the sites depend on, the file aside, is as it
@@ -115,7 +114,7 @@ func (e *entry) current(env *environment) bool {
 func (e *entry) rebuild(env *environment, shared *shared) {
 	src := e.source
 	if src == nil {
-		src, _ = parse(e.file, e.text) // it was good when it was seen first
+		src, _ = parse(e.file, string(e.data)) // it was good when it was seen first
 	}
 	b := &builder{
 		env: env, shared: shared, report: &report{find: src.find},

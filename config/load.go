@@ -61,10 +61,14 @@ type load struct {
 
 // open reads a file, or takes what is known of it if it did not change.
 func (w *load) open(file string) *entry {
-	e := openEntry(file, w.loader.entries[file])
-	w.opened[file] = e
+	return w.take(openEntry(file, w.loader.entries[file]))
+}
+
+// take makes an entry part of the load.
+func (w *load) take(e *entry) *entry {
+	w.opened[e.file] = e
 	w.order = append(w.order, e)
-	w.config.Files = append(w.config.Files, file)
+	w.config.Files = append(w.config.Files, e.file)
 	if e.fault != nil {
 		w.found = append(w.found, &report{problems: []Problem{*e.fault}})
 	}
@@ -101,24 +105,33 @@ func checkTables(top *table) {
 func (w *load) include() {
 	top := w.top(w.main)
 	patterns, _ := top.texts("include", "a list of file patterns")
+	var found []string
+	seen := map[string]bool{w.main.file: true, filepath.Clean(w.main.file): true}
 	for _, p := range patterns {
 		files, err := matches(filepath.Dir(w.main.file), p)
 		if err != nil {
 			top.fault("include", "%v", err)
 		}
 		for _, file := range files {
-			if w.opened[file] == nil && filepath.Clean(w.main.file) != file {
-				w.included(file)
+			if !seen[file] {
+				seen[file] = true
+				found = append(found, file)
 			}
 		}
 		w.config.Dirs = append(w.config.Dirs, directories(resolve(filepath.Dir(w.main.file), p))...)
 	}
 	slices.Sort(w.config.Dirs)
 	w.config.Dirs = slices.Compact(w.config.Dirs)
+	entries := make([]*entry, len(found))
+	inParallel(len(found), func() any { return nil }, func(_ any, i int) {
+		entries[i] = openEntry(found[i], w.loader.entries[found[i]])
+	})
+	for _, e := range entries {
+		w.included(w.take(e))
+	}
 }
 
-func (w *load) included(file string) {
-	e := w.open(file)
+func (w *load) included(e *entry) {
 	if e.fault != nil {
 		return
 	}
@@ -163,9 +176,9 @@ func (w *load) environment() {
 
 // sites builds the sites of all files and reports hosts that stand twice.
 func (w *load) sites() {
+	inParallel(len(w.order), newShared, func(own *shared, i int) { w.order[i].build(w.loader.env, own) })
 	n := 0
 	for _, e := range w.order {
-		e.build(w.loader.env, w.shared)
 		n += len(e.sites)
 	}
 	first := make(map[string]*Site, n)

@@ -3,7 +3,8 @@ package config
 import "fmt"
 
 // shared holds what the sites of one load have in common, so that equal values
-// are checked and kept once.
+// are checked and kept once, or once for each core that builds sites. One
+// goroutine uses it.
 type shared struct {
 	lists  map[string][]Backend
 	faults map[string]error
