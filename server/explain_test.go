@@ -114,6 +114,7 @@ hung = { address = "10.0.0.3", restart = "virsh reset hung" }
 [sites]
 "one.test" = "http://10.0.0.9"
 "two.test" = { to = ["http://web1", { to = "http://web2", weight = 3 }], sticky = true, slow_start = "30s" }
+"name.test" = "http://web.lan"
 "hung.test" = { to = "http://hung", adaptive_concurrency = true, hold = "0s" }
 "pass.test" = { to = ["passthrough://10.0.0.5", "passthrough://10.0.0.6"], balance = "ip_hash", health = true }
 [[forward]]
@@ -130,6 +131,7 @@ to = ["web1:22", { to = "10.0.0.8:22", backup = true }]
 			"health web1: GET /up is 200-399 at port 81 every 2s", "health web2: TCP connection every 2s", "never the last",
 			`vm web2 its address is asked of libvirt at qemu:///system, domain "two"`, "started by what its discovery has built in", "stopped after 30m0s",
 		},
+		"https://name.test/":  {"health once there are several addresses: TCP connection every 2s"},
 		"https://hung.test/":  {"health TCP connection", "restarted after 1m0s of failing checks, at most every 10m0s, by \"virsh reset hung\"", "adaptive", "not held"},
 		"https://pass.test/":  {"balance ip_hash", "health TLS handshake", "then the connection is closed"},
 		"tcp://any.test:2222": {"balance random2", "tcp://10.0.0.8:22 only when none", "web1 7 at once"},

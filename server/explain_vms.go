@@ -109,6 +109,9 @@ func (e *explainer) checks(c *config.Site, to []config.Backend) {
 	texts := make([]string, len(to))
 	for i, a := range to {
 		texts[i] = checkText(b.check(c, to, a, nil))
+		if d := e.conf.VMs[a.VM].Discover; texts[i] == unchecked && !c.HealthOff && (d != nil || namesMany(a, a.Host)) {
+			texts[i] = "once there are several addresses: " + checkText(defaultCheck())
+		}
 		same = same && texts[i] == texts[0]
 	}
 	if same {
@@ -120,9 +123,11 @@ func (e *explainer) checks(c *config.Site, to []config.Backend) {
 	}
 }
 
+const unchecked = "not checked"
+
 func checkText(c *health.Check) string {
 	if c == nil {
-		return "not checked"
+		return unchecked
 	}
 	var what string
 	switch c.Kind {

@@ -36,6 +36,9 @@ func (b *builder) spec(c *config.Site, to []config.Backend) (upstream.Spec, erro
 	for i, a := range to {
 		s.Addresses[i] = b.address(a, c.MaxConns)
 		s.Addresses[i].Health = b.check(c, to, a, s.TLS)
+		if s.Addresses[i].Health == nil && !c.HealthOff && namesMany(a, s.Addresses[i].Host) {
+			s.Addresses[i].Health, s.Addresses[i].IfMany = defaultCheck(), true
+		}
 	}
 	return s, nil
 }
@@ -81,6 +84,13 @@ func (b *builder) check(c *config.Site, to []config.Backend, a config.Backend, t
 		return defaultCheck()
 	}
 	return nil
+}
+
+// namesMany reports whether a backend may come to stand for several addresses:
+// it is a DNS name, or discovered.
+func namesMany(a config.Backend, host string) bool {
+	_, err := netip.ParseAddr(host)
+	return a.Unix == "" && err != nil
 }
 
 // defaultCheck is a TCP connect every 2 s.

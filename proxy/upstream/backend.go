@@ -44,8 +44,9 @@ type Backend struct {
 }
 
 // newBackend makes the backend of an endpoint and has it checked. late says
-// that others have been working already.
-func (p *Pool) newBackend(s *source, e names.Endpoint, late bool) *Backend {
+// that others have been working already, many that it is one of several of the
+// same name.
+func (p *Pool) newBackend(s *source, e names.Endpoint, late, many bool) *Backend {
 	a := s.address
 	b := &Backend{
 		pool: p, source: s, endpoint: e, text: s.text, network: "tcp", machine: a.machine(),
@@ -85,7 +86,7 @@ func (p *Pool) newBackend(s *source, e names.Endpoint, late bool) *Backend {
 	if late {
 		b.risen.Store(time.Now().UnixNano())
 	}
-	b.check()
+	b.check(many)
 	return b
 }
 

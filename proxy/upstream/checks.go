@@ -7,10 +7,12 @@ import (
 	"usher/proxy/upstream/health"
 )
 
-// check has the backend checked, if its address wants that.
-func (b *Backend) check() {
-	n, want := b.pool.network, b.source.address.Health
-	if want == nil || n.Checker == nil {
+// check has the backend checked, if its address wants that; many says that it
+// is one of several of the same name.
+func (b *Backend) check(many bool) {
+	n, a := b.pool.network, b.source.address
+	want := a.Health
+	if want == nil || a.IfMany && !many || n.Checker == nil {
 		return
 	}
 	b.health = n.Checker.Watch(*want, b.text, b.turned)

@@ -66,7 +66,7 @@ func (p *print) address(a *Address) {
 	p.number(int64(a.Weight))
 	p.number(int64(a.MaxConns))
 	p.number(int64(a.VMConns))
-	for _, b := range [...]bool{a.SRV, a.Backup, a.VM != nil, a.Health != nil} {
+	for _, b := range [...]bool{a.SRV, a.Backup, a.IfMany, a.VM != nil, a.Health != nil} {
 		p.flag(b)
 	}
 	if a.VM != nil {

@@ -116,7 +116,7 @@ func (p *Pool) Look() []*Backend {
 	all := make([]*Backend, len(p.addresses))
 	for i := range all {
 		a := &p.addresses[i]
-		all[i] = p.newBackend(&source{address: a, text: a.String()}, names.Endpoint{}, false)
+		all[i] = p.newBackend(&source{address: a, text: a.String()}, names.Endpoint{}, false, false)
 	}
 	return all
 }

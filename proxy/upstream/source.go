@@ -122,12 +122,12 @@ func (p *Pool) backendsOf(s *source, late bool) []*Backend {
 		if s.now != nil {
 			return s.now
 		}
-		return []*Backend{p.newBackend(s, names.Endpoint{}, late)}
+		return []*Backend{p.newBackend(s, names.Endpoint{}, late, false)}
 	}
 	var now []*Backend
 	if a := s.feed.Answer(); a != nil {
 		for _, e := range a.Endpoints {
-			now = append(now, p.keptOrNew(s, e, late))
+			now = append(now, p.keptOrNew(s, e, late, len(a.Endpoints) > 1))
 		}
 	}
 	if now == nil {
@@ -136,14 +136,15 @@ func (p *Pool) backendsOf(s *source, late bool) []*Backend {
 	return now
 }
 
-// keptOrNew is the backend of an endpoint. mu is held.
-func (p *Pool) keptOrNew(s *source, e names.Endpoint, late bool) *Backend {
+// keptOrNew is the backend of an endpoint, a new one also where it has to be
+// checked from now on. mu is held.
+func (p *Pool) keptOrNew(s *source, e names.Endpoint, late, many bool) *Backend {
 	for _, b := range s.now {
-		if b.endpoint == e {
+		if b.endpoint == e && (b.health != nil || !many || !s.address.IfMany) {
 			return b
 		}
 	}
-	return p.newBackend(s, e, late)
+	return p.newBackend(s, e, late, many)
 }
 
 // nobody stands for a name without an answer. mu is held.

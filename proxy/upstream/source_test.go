@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"usher/proxy/message"
+	"usher/proxy/upstream/health"
 	"usher/proxy/upstream/names"
 )
 
@@ -185,4 +186,25 @@ func TestPlans(t *testing.T) {
 		t.Errorf("%d names watched after Discard", dns.watched)
 	}
 	kept.Retire()
+}
+
+// TestManyAreChecked: the addresses of a name are checked once there are
+// several.
+func TestManyAreChecked(t *testing.T) {
+	dns := &book{}
+	a := Address{Host: "vm.test", Port: 80, Health: &health.Check{Kind: health.TCP, Interval: time.Second}, IfMany: true}
+	p := pool(t, spec(a), Dialer{Names: dns, Checker: health.New(health.Options{})})
+	dns.set("vm.test", at("192.0.2.1"))
+	if b := p.Backends(); len(b) != 1 || b[0].health != nil {
+		t.Errorf("one address: %v is checked", texts(p))
+	}
+	dns.set("vm.test", at("192.0.2.1"), at("192.0.2.2"))
+	both := p.Backends()
+	if len(both) != 2 || both[0].health == nil || both[1].health == nil {
+		t.Errorf("two addresses: not all of %v are checked", texts(p))
+	}
+	dns.set("vm.test", at("192.0.2.2"))
+	if b := p.Backends(); len(b) != 1 || b[0] != both[1] {
+		t.Errorf("the one that stays is another one: %v", texts(p))
+	}
 }

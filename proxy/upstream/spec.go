@@ -30,6 +30,7 @@ type Address struct {
 	Port   uint16 // 0 with SRV
 	SRV    bool   // Host is the name of SRV records (RFC 2782)
 	Backup bool   // takes work only while no other one can
+	IfMany bool   // Health is for a name of several addresses, not while it has one
 }
 
 // String is "host:port" or "unix:/path", with the name of a discovered VM as
