@@ -26,7 +26,7 @@ func (o *options) bench(ctx context.Context) error {
 		return err
 	}
 	defer l.close()
-	run := &report.Run{Time: time.Now(), Machine: processor(), Kernel: kernel(), Cores: [2]int{l.proxyCore, l.loadCore}, Versions: map[string]string{}, Quick: o.quick, Rounds: o.rounds, Seconds: o.time.Seconds()}
+	run := &report.Run{Time: time.Now(), Machine: processor(), Kernel: kernel(), Cores: [2]int{l.proxyCore, l.loadCore}, Others: loadAverage(), TCP: congestionControl(), Versions: map[string]string{}, Quick: o.quick, Rounds: o.rounds, Seconds: o.time.Seconds()}
 	for _, p := range l.proxies {
 		run.Proxies = append(run.Proxies, p.Name)
 		run.Versions[p.Name] = p.Version()
@@ -82,4 +82,16 @@ func kernel() string {
 		return "?"
 	}
 	return unix.ByteSliceToString(u.Release[:])
+}
+
+// loadAverage is that of the last minute.
+func loadAverage() (n float64) {
+	text, _ := os.ReadFile("/proc/loadavg")
+	fmt.Sscan(string(text), &n)
+	return n
+}
+
+func congestionControl() string {
+	text, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	return strings.TrimSpace(string(text))
 }

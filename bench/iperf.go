@@ -30,7 +30,7 @@ func (l *lab) iperf(ctx context.Context) error {
 		return err
 	}
 	bare, raw := ports[0], ports[1]
-	server, err := l.starter.Start(machine.Command{Args: []string{tool, "-s", "-B", "127.0.0.1", "-p", strconv.Itoa(int(bare.Port()))}, Core: l.loadCore})
+	server, err := l.starter.Start(machine.Command{Args: []string{tool, "-s", "-B", bare.Addr().String(), "-p", strconv.Itoa(int(bare.Port()))}, Core: l.loadCore})
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package machine
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -180,26 +179,27 @@ func (t *tail) String() string {
 	return string(bytes.TrimSpace(t.text))
 }
 
-// FreePorts finds n TCP and UDP ports of 127.0.0.1 that nobody listens on, below
-// those that the system gives to outgoing connections.
+// FreePorts finds n TCP and UDP ports that nobody listens on, at a loopback
+// address that is most likely nobody else's, below the ports that the system
+// gives to outgoing connections.
 func FreePorts(n int) (ports []netip.AddrPort, err error) {
-	seen := map[int]bool{}
+	host := netip.AddrFrom4([4]byte{127, byte(64 + rand.IntN(128)), byte(rand.IntN(256)), byte(1 + rand.IntN(254))})
+	seen := map[uint16]bool{}
 	for tries := 0; len(ports) < n; tries++ {
 		if tries > 10_000 {
-			return nil, errors.New("no free ports on 127.0.0.1")
+			return nil, fmt.Errorf("no free ports at %s", host)
 		}
-		port := 12_000 + rand.IntN(18_000)
-		if seen[port] || !free(port) {
+		at := netip.AddrPortFrom(host, uint16(12_000+rand.IntN(18_000)))
+		if seen[at.Port()] || !free(at.String()) {
 			continue
 		}
-		seen[port] = true
-		ports = append(ports, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)))
+		seen[at.Port()] = true
+		ports = append(ports, at)
 	}
 	return ports, nil
 }
 
-func free(port int) bool {
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
+func free(addr string) bool {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return false

@@ -24,7 +24,7 @@ func startCaddy(p *Proxy, t *Task) (machine.Command, error) {
 	file, err := t.write("Caddyfile", fmt.Sprintf(`{
 	admin off
 	auto_https off
-	default_bind 127.0.0.1
+	default_bind %[8]s
 	servers {
 		protocols h1 h2 h3
 	}
@@ -49,7 +49,7 @@ https://%[3]s:%[5]d {
 	tls %[6]s %[7]s
 	import site
 }
-`, log, t.Backend.HTTP, load.Name, t.Plain.Port(), t.TLS.Port(), t.Cert, t.Key))
+`, log, t.Backend.HTTP, load.Name, t.Plain.Port(), t.TLS.Port(), t.Cert, t.Key, t.Plain.Addr()))
 	home := filepath.Join(t.Dir, "home")
 	return machine.Command{
 		Args: []string{p.Path, "run", "--config", file, "--adapter", "caddyfile"},

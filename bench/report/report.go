@@ -18,7 +18,9 @@ type Run struct {
 	Time     time.Time         `json:"time"`
 	Machine  string            `json:"machine"`
 	Kernel   string            `json:"kernel"`
-	Cores    [2]int            `json:"cores"` // of the proxy; of load and backend
+	Cores    [2]int            `json:"cores"`  // of the proxy; of load and backend
+	Others   float64           `json:"others"` // the machine's load average before the run
+	TCP      string            `json:"tcp"`    // congestion control
 	Versions map[string]string `json:"versions"`
 	Quick    bool              `json:"quick"`
 	Rounds   int               `json:"rounds"`

@@ -23,10 +23,13 @@ func (r *Run) Table(w io.Writer) {
 		}
 	}
 	fmt.Fprintf(w, "%d of %d goals missed\n\n", missed, r.judged())
-	fmt.Fprintf(w, "%s, Linux %s, proxy on core %d, load and backend on core %d, %d rounds of %gs, %s\n",
-		r.Machine, r.Kernel, r.Cores[0], r.Cores[1], r.Rounds, r.Seconds, r.Time.Format("2006-01-02 15:04"))
+	fmt.Fprintf(w, "%s, Linux %s (%s), proxy on core %d, load and backend on core %d, %d rounds of %gs, %s\n",
+		r.Machine, r.Kernel, r.TCP, r.Cores[0], r.Cores[1], r.Rounds, r.Seconds, r.Time.Format("2006-01-02 15:04"))
 	for _, name := range r.Proxies {
 		fmt.Fprintf(w, "  %-9s %s\n", name, r.Versions[name])
+	}
+	if r.Others > 0.5 {
+		fmt.Fprintf(w, "The machine was not idle before the run, its load average was %.1f: throughput and latencies are worth little, and a row may have a fixed rate for that reason.\n", r.Others)
 	}
 	if r.Quick {
 		fmt.Fprintln(w, "A quick run: fewer and shorter rounds, fewer latency samples. Good for a look, not for a claim.")
