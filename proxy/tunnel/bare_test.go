@@ -1,0 +1,87 @@
+package tunnel
+
+import (
+	"io"
+	"syscall"
+	"testing"
+	"time"
+
+	"usher/proxy/message"
+)
+
+// bare is a tunnel between descriptors that is not started yet.
+func (r *rig) bare(idle time.Duration) (client, vm interface {
+	io.ReadWriteCloser
+	CloseWrite() error
+}, b Bare) {
+	r.t.Helper()
+	c, v, near, far := r.sockets()
+	fd, _, err := near.Detach()
+	r.check(err)
+	to, _, err := far.Detach()
+	r.check(err)
+	return c, v, r.relay.Bare(fd, to, idle, told(func(res Result) { r.results <- res }))
+}
+
+func TestBare(t *testing.T) {
+	r := newRig(t, FromSocket)
+	client, vm, b := r.bare(0)
+	b.Start([]byte("sent and more"), 5)
+	buf := make([]byte, 8)
+	if n, err := io.ReadFull(vm, buf); string(buf) != "and more" {
+		t.Fatalf("%q, %v", buf[:n], err)
+	}
+	vm.Write([]byte("answer"))
+	vm.CloseWrite()
+	if got, err := io.ReadAll(client); string(got) != "answer" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	client.Write([]byte("late")) // the other half goes on
+	client.CloseWrite()
+	if got, err := io.ReadAll(vm); string(got) != "late" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got := <-r.results; got != (Result{17, 6, message.VMSide, "closed"}) {
+		t.Errorf("%+v", got)
+	}
+	if n := r.relay.Open(); n != 0 {
+		t.Errorf("%d open", n)
+	}
+	client.Close()
+	vm.Close()
+}
+
+func TestBareAbortBeforeStart(t *testing.T) {
+	r := newRig(t, FromSocket)
+	client, vm, b := r.bare(time.Hour)
+	b.Abort("drain")
+	b.Start([]byte("hello"), 5)
+	for _, c := range []io.ReadCloser{client, vm} {
+		if _, err := c.Read(make([]byte, 1)); !isReset(err) {
+			t.Errorf("err = %v", err)
+		}
+		c.Close()
+	}
+	if got := <-r.results; got.Side != message.UsherSide || got.Reason != "drain" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func isReset(err error) bool { return reasonOf(err) == reasonOf(syscall.ECONNRESET) }
+
+// TestBareIsGuarded: keep-alive is set after a second or two.
+func TestBareIsGuarded(t *testing.T) {
+	r := newRig(t, FromSocket)
+	client, vm, b := r.bare(0)
+	fd := b.wire.ends[1].fd
+	guarded := func() bool {
+		n, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE)
+		return n == 1 && err == nil
+	}
+	r.check(syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 0)) // as Dialer.Begin leaves it
+	b.Start([]byte("hello"), 5)
+	eventually(t, "guarded", guarded)
+	client.Close()
+	vm.Close()
+	<-r.results
+}
