@@ -141,7 +141,7 @@ func (b *Backend) leave() {
 func (b *Backend) close() {
 	b.retire()
 	b.unwatch()
-	if b.gate != nil {
+	if b.gate != nil && !b.pool.keeps(b) {
 		b.pool.network.part(b)
 	}
 	if b.shared != nil {

@@ -19,8 +19,9 @@ type queue struct {
 	timeout time.Duration
 	waiting atomic.Int32
 	mu      sync.Mutex
-	list    []*waiter // mu
-	gates   []*gate   // mu; that know of the waiting
+	list    []*waiter  // mu
+	gates   []*gate    // mu; that know of the waiting
+	parting []*Backend // mu; of a retired pool, which leave their gates with the last waiter
 }
 
 // waiter is one request.
@@ -156,9 +157,30 @@ func (q *queue) serve(i int, b *Backend) {
 func (q *queue) remove(i int) {
 	q.list = slices.Delete(q.list, i, i+1)
 	q.waiting.Add(-1)
-	if len(q.list) == 0 {
-		q.unawait()
+	if len(q.list) > 0 {
+		return
 	}
+	q.unawait()
+	for _, b := range q.parting {
+		q.pool.network.part(b)
+	}
+	q.parting = nil
+}
+
+// keeps reports whether a backend of a retired pool stays at its gate for now:
+// somebody waits for room there.
+func (p *Pool) keeps(b *Backend) bool {
+	q := p.queue
+	if q == nil || !p.retired.Load() {
+		return false
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.list) == 0 {
+		return false
+	}
+	q.parting = append(q.parting, b)
+	return true
 }
 
 // await tells the gates of the backends that somebody waits. mu is held.

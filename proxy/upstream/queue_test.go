@@ -239,6 +239,51 @@ func TestPoolsShareTheLimitOfAVM(t *testing.T) {
 	})
 }
 
+// TestQueueOfARetiredPool: whoever waits when a reload replaces the pool gets the
+// room that is made in the pool that came after.
+func TestQueueOfARetiredPool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set := NewSet(Dialer{})
+		var pools []*Pool
+		for i := range 2 {
+			s := some(1)
+			s.Addresses[0].VMConns, s.Queue, s.QueueTimeout, s.Hold = 1, 10, 5*time.Second, time.Duration(i)
+			p, err := set.Plan().Pool(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pools = append(pools, p)
+		}
+		first, err := pools[1].assign(t.Context(), nil, asks(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			go func() {
+				b, err := pools[0].assign(t.Context(), nil, asks(nil))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(time.Second)
+				b.leave()
+			}()
+		}
+		synctest.Wait()
+		pools[0].Retire()
+		first.leave()
+		synctest.Wait()
+		if n := pools[0].Waiting(); n != 1 {
+			t.Errorf("%d still wait", n)
+		}
+		time.Sleep(time.Minute)
+		pools[1].Retire()
+		if len(set.network.gates) != 0 {
+			t.Error("a gate is left")
+		}
+	})
+}
+
 // TestNoQueue refuses at once what is beyond the limit.
 func TestNoQueue(t *testing.T) {
 	p := limited(t, 1, 0)
