@@ -7,16 +7,18 @@ import (
 	"usher/proxy/socket"
 )
 
-// Sizes of what bodies go through: the first suits most, the other makes fewer
-// system calls of a body that is long.
+// Sizes of what bodies go through: the first suits most, the others make fewer
+// system calls, and wake the peer less often, for a body that is long.
 const (
 	shortBuffer = 32 << 10
 	longBuffer  = 128 << 10
+	hugeBuffer  = 256 << 10
 )
 
 var (
 	shortBuffers = sync.Pool{New: func() any { return new([shortBuffer]byte) }}
 	longBuffers  = sync.Pool{New: func() any { return new([longBuffer]byte) }}
+	hugeBuffers  = sync.Pool{New: func() any { return new([hugeBuffer]byte) }}
 )
 
 // copier reads a body in pieces that are as large as what is there.
@@ -41,18 +43,26 @@ func (c *copier) start(length int64) {
 
 // grow is told that n bytes were read and written.
 func (c *copier) grow(n int) {
-	if n == shortBuffer && len(c.buf) == shortBuffer {
-		c.end()
-		c.buf = longBuffers.Get().(*[longBuffer]byte)[:]
+	if n < len(c.buf) || n == hugeBuffer {
+		return
 	}
+	c.end()
+	if n == shortBuffer {
+		c.buf = longBuffers.Get().(*[longBuffer]byte)[:]
+		return
+	}
+	c.buf = hugeBuffers.Get().(*[hugeBuffer]byte)[:]
 }
 
 // end gives the buffer back.
 func (c *copier) end() {
-	if len(c.buf) == longBuffer {
-		longBuffers.Put((*[longBuffer]byte)(c.buf))
-	} else {
+	switch len(c.buf) {
+	case shortBuffer:
 		shortBuffers.Put((*[shortBuffer]byte)(c.buf))
+	case longBuffer:
+		longBuffers.Put((*[longBuffer]byte)(c.buf))
+	case hugeBuffer:
+		hugeBuffers.Put((*[hugeBuffer]byte)(c.buf))
 	}
 }
 

@@ -3,16 +3,18 @@ package h1
 import "sync"
 
 // Sizes of pooled buffers: a request head; a response with a small body, and
-// chunks; the largest request line and header section together.
+// chunks; the largest request line and header section together; a body that
+// has proven long, where every system call wakes the peer.
 const (
 	smallBuffer  = 4 << 10
 	mediumBuffer = 16 << 10
 	largeBuffer  = 96 << 10
+	hugeBuffer   = 256 << 10
 )
 
-var smallPool, mediumPool, largePool sync.Pool
+var smallPool, mediumPool, largePool, hugePool sync.Pool
 
-// take returns an empty buffer with room for n bytes, at most largeBuffer.
+// take returns an empty buffer with room for n bytes, at most hugeBuffer.
 func take(n int) []byte {
 	switch {
 	case n <= smallBuffer:
@@ -25,11 +27,16 @@ func take(n int) []byte {
 			return b[:0]
 		}
 		return make([]byte, 0, mediumBuffer)
+	case n <= largeBuffer:
+		if b, ok := largePool.Get().(*[largeBuffer]byte); ok {
+			return b[:0]
+		}
+		return make([]byte, 0, largeBuffer)
 	}
-	if b, ok := largePool.Get().(*[largeBuffer]byte); ok {
+	if b, ok := hugePool.Get().(*[hugeBuffer]byte); ok {
 		return b[:0]
 	}
-	return make([]byte, 0, largeBuffer)
+	return make([]byte, 0, hugeBuffer)
 }
 
 // give returns a buffer to its pool. One that append moved elsewhere has
@@ -42,5 +49,7 @@ func give(b []byte) {
 		mediumPool.Put((*[mediumBuffer]byte)(b[:mediumBuffer]))
 	case largeBuffer:
 		largePool.Put((*[largeBuffer]byte)(b[:largeBuffer]))
+	case hugeBuffer:
+		hugePool.Put((*[hugeBuffer]byte)(b[:hugeBuffer]))
 	}
 }

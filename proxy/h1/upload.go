@@ -98,11 +98,12 @@ func (u *upload) plain(buf []byte) ([]byte, error) {
 
 // larger exchanges a buffer that was filled for a larger one.
 func larger(buf []byte, n int) []byte {
-	if n < cap(buf) || n >= largeBuffer {
+	if n < cap(buf) || n >= hugeBuffer {
 		return buf
 	}
+	next := min(4*cap(buf), hugeBuffer)
 	give(buf)
-	return take(largeBuffer)
+	return take(next)
 }
 
 // chunkTail is the room for what follows the last data.

@@ -11,7 +11,7 @@ import (
 // The calls below are made without telling the scheduler: on a descriptor that
 // does not block they are over sooner than it could do anything about them.
 // rawLimit bounds what one of them copies.
-const rawLimit = 64 << 10
+const rawLimit = 256 << 10
 
 // readOnce is one read system call, io.EOF at the end.
 func readOnce(fd int, p []byte) (int, error) {
