@@ -99,13 +99,16 @@ func TestLinkIsCut(t *testing.T) {
 	for _, node := range []string{"one", "two"} {
 		visits.goesOn(300)
 		cut.Store(time.Now().Add(time.Hour).UnixNano())
-		l.Shell("edge", "ip link set to-"+node+" down")
+		l.Shell(node, "ip link set to-edge down")
 		cut.Store(time.Now().UnixNano())
 		begun := time.Now()
-		visits.goesOn(600)
-		t.Logf("600 requests after the link of %s was cut: %v", node, time.Since(begun))
-		l.Shell("edge", "ip link set to-"+node+" up")
+		visits.goesOn(300)
+		t.Logf("300 requests after the link of %s was cut: %v", node, time.Since(begun))
 		address := map[string]string{"one": "10.9.0.2:80", "two": "10.9.1.2:80"}[node]
+		rig.Eventually(t, "its checks fail", func() bool { return vmStates(t, l.u)[address].Health == "unhealthy" })
+		t.Logf("unhealthy after %v", time.Since(begun))
+		visits.goesOn(300)
+		l.Shell(node, "ip link set to-edge up")
 		rig.Eventually(t, node+" has work again", func() bool {
 			v := vmStates(t, l.u)[address]
 			return v.Health == "healthy"

@@ -64,7 +64,7 @@ three = %[3]q
 			}
 		})
 	}
-	for n := range 25 {
+	for n := range 12 {
 		before := asked.Load()
 		u.Reload(body(n + 1))
 		if v := vmStates(t, u); v[sick.Addr].Health != "unhealthy" || !v[vms[2].Addr].Machine.Drained {
@@ -77,7 +77,7 @@ three = %[3]q
 	if n := len(sick.Requests()); n != 1 {
 		t.Errorf("the sick VM was asked %d times, not once", n)
 	}
-	t.Logf("%d requests during 25 reloads", asked.Load())
+	t.Logf("%d requests during 12 reloads", asked.Load())
 }
 
 // TestSlowStart: a VM that comes back has a small part of its share at first.
