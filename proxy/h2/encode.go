@@ -2,6 +2,7 @@ package h2
 
 import (
 	"hash/maphash"
+	"slices"
 	"strconv"
 	"unsafe"
 
@@ -20,7 +21,8 @@ type encoder struct {
 	entries []entry            // ring of the newest in the peer's table; nil until the first
 	newest  int                // position in entries
 	count   int                // of those in use
-	seen    [maxEntries]uint32 // hashes of fields that were written once
+	seen    [maxEntries]uint32 // hashes of the last fields that were not in the table
+	next    uint               // in seen
 }
 
 // entry is one field of the dynamic table.
@@ -99,8 +101,9 @@ func (e *encoder) field(b []byte, name, value string) []byte {
 	if at := e.find(h, name, value); at >= 0 {
 		return appendInt(b, indexed, 7, firstDynamic+at)
 	}
-	if once := &e.seen[h%maxEntries]; *once != h {
-		*once = h
+	if !slices.Contains(e.seen[:], h) {
+		e.seen[e.next%maxEntries] = h
+		e.next++
 		return appendField(b, literal, 4, known, name, value)
 	}
 	e.add(h, name, value)

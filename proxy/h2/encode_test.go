@@ -95,6 +95,24 @@ func TestRepeatedFieldsAreIndexed(t *testing.T) {
 	}
 }
 
+// TestHeadsThatAreAlikeCostLittle: no field keeps another from being indexed.
+func TestHeadsThatAreAlikeCostLittle(t *testing.T) {
+	for range 50 {
+		var e encoder
+		e.init()
+		var b []byte
+		for range 3 {
+			b = e.status(e.begin(nil), 200)
+			for i := range 20 {
+				b = e.field(b, fmt.Sprint("x-", i), "a value")
+			}
+		}
+		if len(b) != 21 {
+			t.Fatalf("the third head has %d bytes", len(b))
+		}
+	}
+}
+
 func BenchmarkEncode(b *testing.B) {
 	var e encoder
 	e.init()
