@@ -68,6 +68,9 @@ func settled(before, after footprint) bool {
 	return after.goroutines <= before.goroutines+5 && after.descriptors <= before.descriptors+5 && after.heap <= before.heap+before.heap/4
 }
 
+// manySites have nothing but pools, so that what stays of those is seen.
+const manySites = 100
+
 // churn is the configuration of TestReloadsLeaveNothing, another one for each
 // i; all serve the same.
 type churn struct {
@@ -96,8 +99,8 @@ func (c *churn) body(i int) string {
 	if i%3 != 0 {
 		fmt.Fprintf(&b, "\"gone.test\" = \"http://gone:%d\"\n", 80+i%2)
 	}
-	for n := range 100 {
-		fmt.Fprintf(&b, "\"s%d.test\" = [\"http://one:%s\", \"http://%s\"]\n", n, port(c.one), c.two)
+	for n := range manySites {
+		fmt.Fprintf(&b, "\"s%d.test\" = [\"http://found:%s\", \"http://%s\", \"http://s.localhost:%s\"]\n", n, port(c.found), c.two, port(c.local))
 	}
 	port := func(listen, protocol, rest string) {
 		fmt.Fprintf(&b, "[[forward]]\nlisten = %q\nprotocol = %q\n%s\n", listen, protocol, rest)
@@ -177,6 +180,11 @@ func TestReloadsLeaveNothing(t *testing.T) {
 		}
 		held.ask("still here")
 		udpClient(t, "", c.udp).ask("hello")
+		plain := u.Dial()
+		for n := range manySites { // pools begin with their first request
+			plain.Get(fmt.Sprintf("s%d.test", n), "/")
+		}
+		plain.Close()
 		raw := peer.Dial(t, c.tcp)
 		if p := raw.Get("raw.test", "/"); p.Status != 200 {
 			t.Errorf("reload %d: the raw port: %d", i, p.Status)
