@@ -107,6 +107,14 @@ func (r *relay) copy(ex *message.Exchange) error {
 	if err := ex.Stream.WriteHead(resp); err != nil {
 		return err
 	}
+	if b, ok := resp.Body.(*responseBody); ok && r.seen%2 == 0 {
+		if body := b.Whole(); body != nil {
+			if _, err := ex.Stream.Write(body); err != nil {
+				return err
+			}
+			resp.Body = nil
+		}
+	}
 	for resp.Body != nil {
 		n, err := resp.Body.(*responseBody).TryRead(r.buf[:])
 		if err == socket.ErrWait {

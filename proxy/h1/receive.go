@@ -236,6 +236,19 @@ func (b *responseBody) TryRead(p []byte) (n int, err error) {
 	return n, err
 }
 
+// Whole returns a body of known length if all of it has arrived and none was
+// read, else nil. It is read then, and valid until Finish.
+func (b *responseBody) Whole() []byte {
+	p := b.in.unread()
+	if b.err != nil || b.ended || b.mode != byLength || b.left > int64(len(p)) {
+		return nil
+	}
+	p = p[:b.left]
+	b.in.at += len(p)
+	b.left, b.ended, b.err = 0, true, io.EOF
+	return p
+}
+
 // vmFault is the error of a response body that could not be read.
 func vmFault(err error) error {
 	var known *message.Error

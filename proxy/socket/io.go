@@ -146,7 +146,7 @@ func (s *Socket) WriteBuffers(bufs ...[]byte) (int64, error) {
 		return 0, err
 	}
 	defer s.leave()
-	n, err := unix.Writev(s.fd, bufs)
+	n, err := writevOnce(s.fd, bufs)
 	if err != nil {
 		n = 0 // whatever it is, Write meets it again
 	}

@@ -59,6 +59,28 @@ func writeMany(fd int, p []byte) (int, error) {
 	return done, nil
 }
 
+// writevOnce is one writev system call.
+func writevOnce(fd int, bufs [][]byte) (int, error) {
+	var vector [4]unix.Iovec
+	total, pieces := 0, 0
+	for _, b := range bufs {
+		total += len(b)
+		if pieces == len(vector) || total > rawLimit {
+			return unix.Writev(fd, bufs)
+		}
+		if len(b) > 0 {
+			vector[pieces].Base = &b[0]
+			vector[pieces].SetLen(len(b))
+			pieces++
+		}
+	}
+	n, _, errno := syscall.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&vector[0])), uintptr(pieces))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
 // pollOnce fills events with what has happened, without waiting.
 func pollOnce(epoll int, events []unix.EpollEvent) int {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
