@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"usher/e2e/peer"
 	"usher/e2e/rig"
 )
@@ -62,9 +60,8 @@ func (l *cutLab) client(t *testing.T, conf *tls.Config, two bool) *http.Client {
 		return c, err
 	}
 	if two {
-		if _, err := http2.ConfigureTransports(tr); err != nil {
-			t.Fatal(err)
-		}
+		tr.Protocols = new(http.Protocols)
+		tr.Protocols.SetHTTP2(true)
 	}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
