@@ -95,6 +95,17 @@ func (m *mouth) send(b []byte) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
+// ended waits until no connection is left and all were counted.
+func (m *mouth) ended() {
+	m.t.Helper()
+	for end := time.Now().Add(15 * time.Second); m.metrics.Tunnels() > 0 || m.metrics.Connections(telemetry.HTTPS) > 0; {
+		if time.Now().After(end) {
+			m.t.Fatalf("%d tunnels, %d connections", m.metrics.Tunnels(), m.metrics.Connections(telemetry.HTTPS))
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 var direct = upstream.Dialer{Begin: new(socket.Dialer).Begin, Finish: new(socket.Dialer).Finish}
 
 // parrot is a VM that says everything back and then closes.
@@ -134,14 +145,9 @@ func TestIntakePassesAtOnce(t *testing.T) {
 		if <-m.takes {
 			t.Errorf("%s: a goroutine is needed", name)
 		}
-		m.proxy.WaitTunnels()
 	}
-	if n := m.proxy.Tunnels.Open(); n != 0 {
-		t.Errorf("%d tunnels", n)
-	}
-	if n := m.metrics.Connections(telemetry.HTTPS); n != 0 {
-		t.Errorf("%d connections", n)
-	}
+	m.ended()
+	m.proxy.WaitTunnels()
 	log := m.lines()
 	for _, want := range []string{`"sni":"pass.test"`, `"sni":"x.wild.test"`, `"alpn":"h2"`, `"closed_by":"client"`} {
 		if !strings.Contains(log, want) {
@@ -205,10 +211,7 @@ func TestIntakeFinishes(t *testing.T) {
 	if !<-m.takes {
 		t.Error("nothing was left to do")
 	}
-	m.proxy.WaitTunnels()
-	if n := m.metrics.Connections(telemetry.HTTPS); n != 0 {
-		t.Errorf("%d connections", n)
-	}
+	m.ended()
 }
 
 // TestIntakeAbort ends a tunnel from outside, and passes a reset on.
@@ -218,6 +221,9 @@ func TestIntakeAbort(t *testing.T) {
 	c := m.send(first)
 	if _, err := io.ReadFull(c, make([]byte, len(first))); err != nil {
 		t.Fatal(err)
+	}
+	if <-m.takes {
+		t.Error("a goroutine is needed")
 	}
 	m.proxy.Abort("usher stops")
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
