@@ -133,7 +133,7 @@ func (s *Server) prepare(conf *config.Config) (err error) {
 	s.own = ownOf(s.listeners)
 	s.names = names.New(names.Options{Log: s.nameChanged})
 	dialer := &socket.Dialer{Loop: s.loop}
-	s.checker = health.New(health.Options{})
+	s.checker = health.New(health.Options{Dial: dialer.Dial})
 	s.fleet = vm.New(vm.Options{StateDir: conf.StateDir, Log: s.happened})
 	s.addressed = make(map[string]bool)
 	for _, name := range s.fleet.Drained() {
