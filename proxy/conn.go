@@ -89,8 +89,11 @@ func (p *Proxy) route(ctx context.Context, s *socket.Socket, client *message.Cli
 
 // serverName is the router's key of an SNI; nil for none, and for what is no
 // name.
-func serverName(sni []byte) []byte {
-	name, err := router.Canonical(make([]byte, 0, router.MaxHost), sni)
+func serverName(sni []byte) []byte { return serverNameIn(make([]byte, 0, router.MaxHost), sni) }
+
+// serverNameIn is serverName in the caller's memory.
+func serverNameIn(room, sni []byte) []byte {
+	name, err := router.Canonical(room, sni)
 	if err != nil || router.IsIP(name) || bytes.IndexByte(sni, ':') >= 0 {
 		return nil
 	}

@@ -73,7 +73,7 @@ func (i *Intake) passage(s *socket.Socket, snap *Snapshot, first []byte) *passag
 	if !i.hello.Find(first) || i.hello.IsACME() {
 		return nil
 	}
-	name := i.serverName()
+	name := serverNameIn(i.name[:0], i.hello.ServerName)
 	site, ok := snap.Sites.Lookup(name)
 	if !ok || !site.Passthrough || site.Fault != "" {
 		return nil
@@ -88,16 +88,6 @@ func (i *Intake) passage(s *socket.Socket, snap *Snapshot, first []byte) *passag
 		Proto: message.Passthrough, ServerName: host, ALPN: firstProtocol(&i.hello),
 	}
 	return &passage{proxy: i.proxy, site: site, client: client, start: time.Now()}
-}
-
-// serverName is the function of that name, in memory of the Intake.
-func (i *Intake) serverName() []byte {
-	sni := i.hello.ServerName
-	name, err := router.Canonical(i.name[:0], sni)
-	if err != nil || router.IsIP(name) || bytes.IndexByte(sni, ':') >= 0 {
-		return nil
-	}
-	return name
 }
 
 // begin starts the tunnel. What the client has sent so far is in memory that
