@@ -68,7 +68,8 @@ func settled(before, after footprint) bool {
 	return after.goroutines <= before.goroutines+5 && after.descriptors <= before.descriptors+5 && after.heap <= before.heap+before.heap/4
 }
 
-// manySites have nothing but pools, so that what stays of those is seen.
+// manySites have nothing but pools of their own, so that what stays of those is
+// seen.
 const manySites = 100
 
 // churn is the configuration of TestReloadsLeaveNothing, another one for each
@@ -100,7 +101,7 @@ func (c *churn) body(i int) string {
 		fmt.Fprintf(&b, "\"gone.test\" = \"http://gone:%d\"\n", 80+i%2)
 	}
 	for n := range manySites {
-		fmt.Fprintf(&b, "\"s%d.test\" = [\"http://found:%s\", \"http://%s\", \"http://s.localhost:%s\"]\n", n, port(c.found), c.two, port(c.local))
+		fmt.Fprintf(&b, "\"s%d.test\" = { to = [\"http://found:%s\", \"http://%s\", \"http://s.localhost:%s\"], slow_start = \"%dms\" }\n", n, port(c.found), c.two, port(c.local), 1+n)
 	}
 	port := func(listen, protocol, rest string) {
 		fmt.Fprintf(&b, "[[forward]]\nlisten = %q\nprotocol = %q\n%s\n", listen, protocol, rest)
