@@ -15,7 +15,8 @@ func HAProxy() *Proxy {
 }
 
 // startHAProxy: one thread for one core, connections to the backend shared,
-// splicing where it helps. It cannot log to a file itself; its manual has it
+// splicing where it helps, with larger pipes; its manual has buffers left as they
+// are. It cannot log to a file itself; its manual has it
 // write to stdout, which is the file.
 func startHAProxy(p *Proxy, t *Task) (c machine.Command, err error) {
 	log := ""
@@ -35,6 +36,7 @@ func startHAProxy(p *Proxy, t *Task) (c machine.Command, err error) {
 	maxconn 9400
 	maxpipes 256
 	tune.ssl.cachesize 100000
+	tune.pipesize 262144
 	ssl-default-bind-options ssl-min-ver TLSv1.2 prefer-client-ciphers
 defaults
 	mode http
