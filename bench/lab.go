@@ -24,6 +24,7 @@ import (
 // running.
 type lab struct {
 	o         *options
+	alone     net.Listener // that no other bench has while this one runs
 	dir       string
 	self      string // this program
 	starter   *machine.Starter
@@ -42,15 +43,19 @@ type stopper interface{ Stop() }
 
 // newLab makes everything that rows need. close removes it.
 func newLab(ctx context.Context, o *options) (l *lab, err error) {
-	l = &lab{o: o, hellos: map[string]string{}}
+	alone, err := onlyOne(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l = &lab{o: o, alone: alone, hellos: map[string]string{}}
+	defer func(made *lab) {
+		if err != nil {
+			made.close()
+		}
+	}(l)
 	if l.dir, err = os.MkdirTemp("", "usher-bench-"); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
 	cores, err := machine.Cores()
 	if err != nil {
 		return nil, err
@@ -95,7 +100,29 @@ const maxFiles = 20_000
 
 func (l *lab) close() {
 	l.stopAll()
-	os.RemoveAll(l.dir)
+	if l.dir != "" {
+		os.RemoveAll(l.dir)
+	}
+	l.alone.Close()
+}
+
+// onlyOne waits until no other bench runs on the machine, which would use the
+// same cores. The name is not in the file system, and goes with the process.
+func onlyOne(ctx context.Context) (net.Listener, error) {
+	for told := false; ; told = true {
+		l, err := net.Listen("unix", "@usher-bench")
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return l, err
+		}
+		if !told {
+			fmt.Fprintln(os.Stderr, "waiting for another bench to end")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // stopAll ends what is running, the last first.
