@@ -29,7 +29,7 @@ func (r *Run) Table(w io.Writer) {
 		fmt.Fprintf(w, "  %-9s %s\n", name, r.Versions[name])
 	}
 	if r.Others > 0.5 {
-		fmt.Fprintf(w, "The machine was not idle before the run, its load average was %.1f: throughput and latencies are worth little, and a row may have a fixed rate for that reason.\n", r.Others)
+		fmt.Fprintf(w, "The machine was not idle before the run, its load average was %.1f: throughput and latencies are worth little, and a row may have a fixed rate for that reason. -nice -10 helps.\n", r.Others)
 	}
 	if r.Quick {
 		fmt.Fprintln(w, "A quick run: fewer and shorter rounds, fewer latency samples. Good for a look, not for a claim.")
