@@ -45,9 +45,6 @@ func (o *options) bench(ctx context.Context) error {
 		run.Rows = append(run.Rows, results...)
 		fmt.Fprintf(os.Stderr, " %.0fs\n", time.Since(begin).Seconds())
 	}
-	if len(run.Rows) == 0 {
-		return fmt.Errorf("no row is called %q; -list prints them", o.rows)
-	}
 	run.Table(os.Stdout)
 	if err := run.Write(o.json); err != nil {
 		return err

@@ -219,6 +219,14 @@ func TestEveryRowHasOneID(t *testing.T) {
 		}
 		seen[e.id] = true
 	}
+	for _, args := range [][]string{{"-rows", "nonsense"}, {"-peers", "apache"}, {"-rounds", "-1"}, {"stray"}} {
+		if _, err := parse(args); err == nil {
+			t.Errorf("%v is taken", args)
+		}
+	}
+	if _, _, err := twoCores("0,0"); err == nil {
+		t.Error("one core is taken for two")
+	}
 	o, err := parse([]string{"-rows", "h1, idle-tls"})
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"usher/bench/peer"
 )
 
 // options are the command line.
@@ -20,6 +22,7 @@ type options struct {
 	json, chart   string
 	usher, usher2 string
 	nice          int
+	cores         string
 	list, verbose bool
 
 	samples  int           // latencies of each proxy and row
@@ -33,6 +36,7 @@ func alone(name string, duration time.Duration, args []string) (*options, error)
 	f.DurationVar(&o.duration, "for", duration, "how long")
 	f.StringVar(&o.usher, "usher", "", "`path` of the binary; default: built from this checkout")
 	f.IntVar(&o.nice, "nice", 0, "niceness of all processes")
+	f.StringVar(&o.cores, "cores", "", "the `two cores`, A,B: of usher, and of load and backend")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -54,6 +58,7 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.chart, "chart", "", "draw the run to this PNG `file`")
 	f.StringVar(&o.usher, "usher", "", "`path` of the binary to measure; default: built from this checkout")
 	f.StringVar(&o.usher2, "usher2", "", "`path` of a second usher, measured in the same rounds as one more column")
+	f.StringVar(&o.cores, "cores", "", "the `two cores`, A,B: of the proxy, and of load and backend; default: the first two")
 	f.IntVar(&o.nice, "nice", 0, "run everything at this niceness; -10, as root, helps where others use the machine too")
 	f.BoolVar(&o.verbose, "v", false, "print every round")
 	f.BoolVar(&o.list, "list", false, "print the IDs of the rows")
@@ -76,10 +81,30 @@ func parse(args []string) (*options, error) {
 	if o.rounds < 1 || o.time < 50*time.Millisecond {
 		return nil, errors.New("a run needs a round, and a round 50ms")
 	}
+	for _, name := range split(o.peers) {
+		if !slices.ContainsFunc(peers(), func(p *peer.Proxy) bool { return strings.EqualFold(p.Name, name) }) {
+			return nil, fmt.Errorf("no peer is called %q", name)
+		}
+	}
+	for _, prefix := range split(o.rows) {
+		if !slices.ContainsFunc(entries(), func(e entry) bool { return strings.HasPrefix(e.id, prefix) }) {
+			return nil, fmt.Errorf("no row is called %q; -list prints them", prefix)
+		}
+	}
 	if o.json == "" {
 		o.json = filepath.Join(os.TempDir(), "bench-"+time.Now().Format("20060102-150405")+".json")
 	}
 	return o, nil
+}
+
+// split takes a list apart.
+func split(list string) (parts []string) {
+	for part := range strings.SplitSeq(list, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return parts
 }
 
 // wants reports whether a row was asked for.
@@ -87,10 +112,10 @@ func (o *options) wants(id string, quick bool) bool {
 	if o.rows == "" {
 		return quick || !o.quick
 	}
-	return slices.ContainsFunc(strings.Split(o.rows, ","), func(want string) bool { return strings.HasPrefix(id, strings.TrimSpace(want)) })
+	return slices.ContainsFunc(split(o.rows), func(prefix string) bool { return strings.HasPrefix(id, prefix) })
 }
 
 // has reports whether a peer was asked for.
 func (o *options) has(name string) bool {
-	return slices.ContainsFunc(strings.Split(o.peers, ","), func(p string) bool { return strings.EqualFold(strings.TrimSpace(p), name) })
+	return slices.ContainsFunc(split(o.peers), func(p string) bool { return strings.EqualFold(p, name) })
 }
