@@ -74,7 +74,7 @@ http = "forward"
 			t.Errorf("%s is still sent to a drained VM", client)
 		}
 	}
-	if moved == 0 || !near(moved, clients, 1./3) {
+	if moved < 60 || moved > 140 { // of 300 a third, give or take nearly five standard deviations
 		t.Errorf("%d of %d clients moved when one VM of three left", moved, clients)
 	}
 	command(t, u, "undrain", ip(three))

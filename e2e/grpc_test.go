@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -57,7 +56,6 @@ func onService(f func(context.Context, testgrpc.TestServiceClient, ...grpc.CallO
 // TestGRPCInterop: all cases, through TLS, to a VM without and one with TLS.
 func TestGRPCInterop(t *testing.T) {
 	t.Parallel()
-	fatalAsPanic()
 	g := newGRPC(t, &grpcVM{TestServiceServer: interop.NewTestServer()})
 	for _, host := range g.hosts {
 		t.Run(host, func(t *testing.T) {
@@ -97,6 +95,7 @@ type panicking struct{ grpclog.LoggerV2 }
 
 func (panicking) Fatalln(args ...any) { panic(fatal(fmt.Sprintln(args...))) }
 
-var fatalAsPanic = sync.OnceFunc(func() {
+// fatalAsPanic is called before anything speaks gRPC.
+func fatalAsPanic() {
 	grpclog.SetLoggerV2(panicking{grpclog.NewLoggerV2(io.Discard, io.Discard, os.Stderr)})
-})
+}

@@ -21,6 +21,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	builds = &rig.Builds{Dir: dir}
+	fatalAsPanic()
 	return m.Run()
 }
 
