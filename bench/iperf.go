@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"strconv"
+	"strings"
 	"time"
 
 	"usher/bench/machine"
@@ -88,6 +89,10 @@ func (l *lab) iperfRun(ctx context.Context, tool string, at netip.AddrPort, back
 	}
 	// The bench is pinned to the core of the load, and so are its children.
 	out, err := exec.CommandContext(ctx, tool, args...).Output()
+	for n := 0; n < 20 && strings.Contains(string(out), "server is busy") && ctx.Err() == nil; n++ {
+		time.Sleep(100 * time.Millisecond) // it is still ending the run before
+		out, err = exec.CommandContext(ctx, tool, args...).Output()
+	}
 	var result struct {
 		Error string
 		End   struct {
