@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"usher/proxy/message"
+	"usher/proxy/socket"
 )
 
 // TestEcho: clients have sessions of their own, and every size of a datagram
@@ -362,7 +363,7 @@ func TestForgedAsOurOwn(t *testing.T) {
 	for _, l := range []*Listener{one, wild} {
 		for _, from := range []*Listener{one, wild} {
 			to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), l.Addr().Port())
-			sa, err := sockaddr(to)
+			sa, _, err := socket.Sockaddr(to)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,10 +3,8 @@ package datagram
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -72,7 +70,7 @@ func prepare(fd, family int, ip netip.Addr) error {
 }
 
 func bind(fd int, at netip.AddrPort) error {
-	sa, err := sockaddr(at)
+	sa, _, err := socket.Sockaddr(at)
 	if err != nil {
 		return err
 	}
@@ -132,35 +130,11 @@ func disguise(fd, family int, from netip.Addr) error {
 }
 
 func connect(fd int, to netip.AddrPort) error {
-	sa, err := sockaddr(to)
+	sa, _, err := socket.Sockaddr(to)
 	if err != nil {
 		return err
 	}
 	return os.NewSyscallError("connect", unix.Connect(fd, sa))
-}
-
-// sockaddr is an address in the kernel's form.
-func sockaddr(a netip.AddrPort) (unix.Sockaddr, error) {
-	ip := a.Addr().Unmap()
-	if ip.Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}, nil
-	}
-	zone, err := zoneID(ip.Zone())
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: ip.As16(), ZoneId: zone}, err
-}
-
-func zoneID(zone string) (uint32, error) {
-	if zone == "" {
-		return 0, nil
-	}
-	if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
-		return uint32(n), nil
-	}
-	i, err := net.InterfaceByName(zone)
-	if err != nil {
-		return 0, fmt.Errorf("zone %q: %w", zone, err)
-	}
-	return uint32(i.Index), nil
 }
 
 func localAddr(fd int) (netip.AddrPort, error) {

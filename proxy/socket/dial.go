@@ -69,7 +69,7 @@ func (d *Dialer) dial(ctx context.Context, network, addr string) (*Socket, error
 }
 
 func (d *Dialer) dialTCP(ctx context.Context, to netip.AddrPort) (*Socket, error) {
-	sa, family, err := sockaddrOf(to)
+	sa, family, err := Sockaddr(to)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (d *Dialer) prepare(fd int) error {
 	if err := setOptions(fd, []option{{unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1}}); err != nil {
 		return err
 	}
-	sa, _, err := sockaddrOf(netip.AddrPortFrom(d.Local, 0))
+	sa, _, err := Sockaddr(netip.AddrPortFrom(d.Local, 0))
 	if err != nil {
 		return err
 	}

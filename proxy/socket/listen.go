@@ -63,7 +63,7 @@ func noIPv6(err error) bool {
 }
 
 func listen(at netip.AddrPort) (*Listener, error) {
-	sa, family, err := sockaddrOf(at)
+	sa, family, err := Sockaddr(at)
 	if err != nil {
 		return nil, err
 	}

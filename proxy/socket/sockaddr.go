@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sockaddrOf is an address in the kernel's form, with its family.
-func sockaddrOf(a netip.AddrPort) (unix.Sockaddr, int, error) {
+// Sockaddr is an address in the kernel's form, with its family. An IPv4-mapped one
+// is IPv4; the error is that of an unknown zone.
+func Sockaddr(a netip.AddrPort) (unix.Sockaddr, int, error) {
 	ip := a.Addr().Unmap()
 	if ip.Is4() {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}, unix.AF_INET, nil
