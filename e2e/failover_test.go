@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -164,6 +165,9 @@ web2 = { address = "` + ip2 + `" }
 	only("two")
 	if out, _, _ := u.CLI("vms"); !strings.Contains(out, "drained") {
 		t.Errorf("usher vms says nothing of it:\n%s", out)
+	}
+	if out, _, _ := u.CLI("status"); !regexp.MustCompile(`(?m)^drained +web1$`).MatchString(out) {
+		t.Errorf("usher status says nothing of it:\n%s", out)
 	}
 	restart(u)
 	only("two")

@@ -19,7 +19,7 @@ func (s *Server) Status() admin.Status {
 	st := admin.Status{
 		Version: s.options.Version, PID: os.Getpid(), Started: s.started, Draining: s.draining.Load(),
 		Generation: w.snapshot.Generation, File: s.options.File, Sites: len(w.sites), Loaded: w.loaded,
-		Faulty: faults(w), Listeners: slices.Concat(s.listeners.listening(), s.quic.listening(), s.forwards.listening(), s.control.listening()),
+		Faulty: faults(w), Drained: s.fleet.Drained(), Listeners: slices.Concat(s.listeners.listening(), s.quic.listening(), s.forwards.listening(), s.control.listening()),
 		Connections: s.metrics.Connections(telemetry.HTTP) + s.metrics.Connections(telemetry.HTTPS) + s.metrics.Connections(telemetry.QUIC) +
 			s.metrics.Connections(telemetry.TCP) + s.metrics.Connections(telemetry.UDP),
 		Tunnels: s.metrics.Tunnels(), DroppedLines: s.access.Dropped(),

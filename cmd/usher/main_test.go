@@ -102,6 +102,7 @@ func (fixed) Status() admin.Status {
 		Loaded: at(2), LastReload: at(3), Refused: "over half of the sites are gone",
 		Problems:    []admin.Problem{{File: "config.toml", Line: 4, Column: 2, Site: "b.example", Message: "no such VM"}},
 		Faulty:      []admin.Fault{{Site: "b.example", Reason: "no such VM", Stale: true}},
+		Drained:     []string{"web1", "10.0.0.2"},
 		Listeners:   []admin.Listener{{Kind: "https", Address: "[::]:443", Connections: 5}},
 		Connections: 5, Tunnels: 1, DroppedLines: 6,
 	}

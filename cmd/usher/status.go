@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,6 +36,9 @@ func showStatus(t *table, s admin.Status) {
 	}
 	if s.DroppedLines > 0 {
 		t.row("access log", fmt.Sprintf("%d lines dropped", s.DroppedLines))
+	}
+	if len(s.Drained) > 0 {
+		t.row("drained", strings.Join(s.Drained, ", "))
 	}
 	for _, f := range s.Faulty {
 		t.row("faulty", faultLine(f))

@@ -25,6 +25,7 @@ type Status struct {
 	Refused    string     `json:"refused,omitempty"`  // why the last attempt was refused; empty when it was not
 	Problems   []Problem  `json:"problems,omitempty"` // of the last attempt
 	Faulty     []Fault    `json:"faulty,omitempty"`   // quarantined sites
+	Drained    []string   `json:"drained,omitempty"`  // VMs that get no new work
 	Listeners  []Listener `json:"listeners"`
 
 	Connections  int    `json:"connections"` // open now
