@@ -47,7 +47,8 @@ defaults
 	timeout tunnel 1h
 	option http-keep-alive
 	http-reuse always
-	option splice-auto
+	option splice-request
+	option splice-response
 	maxconn 9400
 frontend web
 	bind %[1]s backlog 4096

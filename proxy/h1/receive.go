@@ -48,6 +48,9 @@ func (v *VM) readHead() error {
 	resp := &v.ex.Response
 	resp.Header.Reset()
 	v.head.reset()
+	if err := v.await(); err != nil {
+		return err
+	}
 	for {
 		if len(v.in.unread()) > 0 {
 			done, size, err := v.head.parse(v.in.unread(), resp)
@@ -116,14 +119,34 @@ func (r *vmReader) Read(p []byte) (int, error) {
 		if n > 0 {
 			return n, nil
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return 0, v.cause(err)
-		}
-		v.watch()
-		if err := v.expired(); err != nil {
+		if err := v.lapsed(err); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// await waits for a response without a buffer: that of the one that came last
+// is still in the processor's cache.
+func (v *VM) await() error {
+	for v.bare != nil && v.in.buf == nil {
+		err := v.bare.WaitPending()
+		if err == nil {
+			break
+		}
+		if err := v.lapsed(err); err != nil {
+			return v.failure(err)
+		}
+	}
+	return nil
+}
+
+// lapsed is why waiting has to end, nil if it has not.
+func (v *VM) lapsed(err error) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return v.cause(err)
+	}
+	v.watch()
+	return v.expired()
 }
 
 // cause prefers what happened before the connection broke.
@@ -277,3 +300,6 @@ func (b *responseBody) Stop(err error) {
 
 // Ready reports whether Read has something to return without waiting.
 func (b *responseBody) Ready() bool { return b.err != nil || b.ended || b.buffered() > 0 }
+
+// Buffered is how many bytes of it are in memory.
+func (b *responseBody) Buffered() int { return b.buffered() }

@@ -108,6 +108,19 @@ func (s *Socket) WaitReadable(deadline time.Time) error {
 	return s.await()
 }
 
+// WaitPending waits until Pending, without a buffer. It costs no system call
+// but for the first wait of a Socket.
+func (s *Socket) WaitPending() error {
+	if err := s.enter(readPast); err != nil {
+		return err
+	}
+	defer s.leave()
+	if s.Pending() {
+		return nil
+	}
+	return s.await()
+}
+
 // Write writes all of p. It fails with os.ErrDeadlineExceeded when the write
 // deadline passes, or when for the write timeout not one byte could be written
 // and the peer took none of those written before.

@@ -12,7 +12,7 @@ import (
 const (
 	scratchSize = 64 << 10
 	smallSize   = 16 << 10
-	pipeSize    = 256 << 10
+	pipeSize    = 128 << 10
 	sparePipes  = 8 // kept in a lane while there are tunnels
 
 	// maxPipes is how many a Relay has in use at once; more flows are copied.

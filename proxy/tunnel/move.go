@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"errors"
-	"io"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +17,7 @@ func (e *end) read() (int, error) {
 		n, err := splice(e.fd, e.pipe.in, pipeSize)
 		if err != unix.EINVAL {
 			e.piped = n
+			e.flush()
 			return n, err
 		}
 		e.copyOnly = true
@@ -79,15 +79,3 @@ func (e *end) returnPipe() {
 
 // errNothing says that a pipe had less than was put into it.
 var errNothing = errors.New("splice moved nothing")
-
-// splice moves up to n bytes; io.EOF at the end of a socket.
-func splice(from, to, n int) (int, error) {
-	moved, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-	switch {
-	case err != nil:
-		return 0, err
-	case moved == 0:
-		return 0, io.EOF
-	}
-	return int(moved), nil
-}

@@ -19,7 +19,7 @@ const (
 	interest = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 
 	// budget is how much a flow may move before others have their turn.
-	budget = 256 << 10
+	budget = 64 << 10
 
 	// patience is how many Ticks a reset waits while none of the bytes before
 	// it arrives.
