@@ -98,12 +98,8 @@ func (s *Socket) WaitReadable(deadline time.Time) error {
 	if len(s.ahead) > 0 {
 		return nil
 	}
-	if s.state.Load()&joined == 0 || s.in.news.Load() == fresh {
-		s.in.seen()
-		if ready(s.fd, unix.POLLIN|unix.POLLRDHUP) != 0 {
-			s.in.more()
-			return nil
-		}
+	if (s.state.Load()&joined == 0 || s.in.news.Load() == fresh) && s.look() {
+		return nil
 	}
 	return s.await()
 }

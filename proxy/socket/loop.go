@@ -43,6 +43,7 @@ type Loop struct {
 	conn  syscall.RawConn
 	try   func(uintptr) bool // turn, bound once
 	crew  crew
+	pipes pipes
 
 	private func() // ends the loop of a Socket that had none; nil for others
 
@@ -75,7 +76,7 @@ func NewLoop() (*Loop, error) {
 	}
 	l := &Loop{epoll: fd, file: os.NewFile(uintptr(fd), "epoll")}
 	l.wheel.start = time.Now()
-	l.crew.loop = l
+	l.crew.loop, l.pipes.loop = l, l
 	l.try = func(uintptr) bool { return l.turn() }
 	l.conn, err = l.file.SyscallConn()
 	return l, err
@@ -287,4 +288,5 @@ func (l *Loop) end() {
 		}
 	}
 	l.crew.end()
+	l.pipes.end()
 }

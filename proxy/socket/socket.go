@@ -121,7 +121,17 @@ func (s *Socket) Idle() bool {
 		return false
 	}
 	defer s.leave()
-	return len(s.ahead) == 0 && ready(s.fd, unix.POLLIN|unix.POLLRDHUP) == 0
+	return len(s.ahead) == 0 && !s.look()
+}
+
+// look asks the kernel whether there is something to read.
+func (s *Socket) look() bool {
+	s.in.seen()
+	if ready(s.fd, unix.POLLIN|unix.POLLRDHUP) == 0 {
+		return false
+	}
+	s.in.more()
+	return true
 }
 
 // Quiet is Idle as far as the loop knows, which costs no system call: an event

@@ -34,8 +34,7 @@ type end struct {
 
 	held  []byte // read and not yet written to the peer
 	keep  *[]byte
-	pipe  pipe
-	piped int // bytes in pipe
+	pipe  *socket.Pipe // what it holds was not yet written either; nil for none
 	total atomic.Int64
 
 	duplex message.Duplex // to close at last; nil if there is nothing but the socket
@@ -102,7 +101,7 @@ func (e *end) pump(budget int) int {
 }
 
 // pending reports bytes that were read and not yet written.
-func (e *end) pending() bool { return len(e.held) > 0 || e.piped > 0 }
+func (e *end) pending() bool { return len(e.held) > 0 || e.pipe != nil && e.pipe.Held() > 0 }
 
 // atEnd passes the end of e on, once all its bytes are. It reports whether
 // there is nothing more to read.
@@ -146,12 +145,8 @@ func (e *end) flush() bool {
 }
 
 func (e *end) flushOnce() (int, error) {
-	if e.piped > 0 {
-		n, err := splice(e.pipe.out, e.peer.fd, e.piped)
-		if e.piped -= n; err == io.EOF {
-			err = errNothing
-		}
-		return n, err
+	if e.pipe != nil && e.pipe.Held() > 0 {
+		return e.pipe.Drain(e.peer.fd, false)
 	}
 	// What is left to read is the end, as a rule, and that is read at once.
 	n, err := sendOnce(e.peer.fd, e.held, e.ending && e.readable)

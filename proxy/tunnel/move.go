@@ -1,9 +1,9 @@
 package tunnel
 
 import (
-	"errors"
-
 	"golang.org/x/sys/unix"
+
+	"usher/proxy/socket"
 )
 
 // spliceAfter is how long a flow is copied: a pipe costs more than it saves
@@ -14,9 +14,8 @@ const spliceAfter = 256 << 10
 // peer does not take at once.
 func (e *end) read() (int, error) {
 	if e.total.Load() >= spliceAfter && e.borrowPipe() {
-		n, err := splice(e.fd, e.pipe.in, pipeSize)
+		n, err := e.pipe.Fill(e.fd, socket.PipeSize)
 		if err != unix.EINVAL {
-			e.piped = n
 			e.flush()
 			return n, err
 		}
@@ -61,21 +60,17 @@ func (e *end) drop() {
 }
 
 func (e *end) borrowPipe() bool {
-	if e.pipe == (pipe{}) && !e.copyOnly {
-		e.pipe, _ = e.wire.lane.borrow()
+	if e.pipe == nil && !e.copyOnly {
+		e.pipe = e.wire.lane.loop.BorrowPipe()
 	}
-	return e.pipe != (pipe{})
+	return e.pipe != nil
 }
 
 // returnPipe gives the pipe back when it is empty, or when nobody wants what
 // is in it any more.
 func (e *end) returnPipe() {
-	if e.pipe == (pipe{}) || e.piped > 0 && !e.over {
-		return
+	if e.pipe != nil && (e.pipe.Held() == 0 || e.over) {
+		e.wire.lane.loop.ReturnPipe(e.pipe)
+		e.pipe = nil
 	}
-	e.wire.lane.giveBack(e.pipe, e.piped == 0)
-	e.pipe, e.piped = pipe{}, 0
 }
-
-// errNothing says that a pipe had less than was put into it.
-var errNothing = errors.New("splice moved nothing")

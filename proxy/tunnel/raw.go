@@ -38,20 +38,6 @@ func sendOnce(fd int, p []byte, more bool) (int, error) {
 	return int(n), nil
 }
 
-// splice moves up to n bytes, no more than a pipe holds; io.EOF at the end of a
-// socket.
-func splice(from, to, n int) (int, error) {
-	const flags = unix.SPLICE_F_NONBLOCK | unix.SPLICE_F_MOVE
-	moved, _, errno := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), flags)
-	switch {
-	case errno != 0:
-		return 0, errno
-	case moved == 0:
-		return 0, io.EOF
-	}
-	return int(moved), nil
-}
-
 // finish sends FIN.
 func finish(fd int) { syscall.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0) }
 

@@ -31,7 +31,7 @@ type Relay struct {
 func New(loops ...*socket.Loop) *Relay {
 	r := &Relay{}
 	for _, l := range loops {
-		r.lanes = append(r.lanes, &lane{loop: l, open: &r.open, pipes: maxPipes / len(loops)})
+		r.lanes = append(r.lanes, &lane{loop: l, open: &r.open})
 	}
 	return r
 }
