@@ -65,6 +65,14 @@ func (p *Proxy) relayBody(ex *message.Exchange) error {
 			return err
 		}
 	}
+	if b, ok := ex.Response.Body.(interface {
+		SpliceTo(message.Stream) (int64, error)
+	}); ok {
+		n, err := b.SpliceTo(ex.Stream)
+		if ex.Trace.Sent += n; err != nil {
+			return ended(ex, err)
+		}
+	}
 	c := copier{body: ex.Response.Body, stream: ex.Stream}
 	c.start(ex.Response.Length)
 	defer c.end()
@@ -77,14 +85,20 @@ func (p *Proxy) relayBody(ex *message.Exchange) error {
 			}
 			c.grow(n)
 		}
-		if err == io.EOF {
-			return nil
-		}
 		if err != nil {
-			ex.Stream.Flush() // what is good is not held back
-			return err
+			return ended(ex, err)
 		}
 	}
+}
+
+// ended is the error of a body that err ended. What is good of a broken one is
+// not held back.
+func ended(ex *message.Exchange, err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	ex.Stream.Flush()
+	return err
 }
 
 // broken ends an exchange whose head was sent and whose body cannot be

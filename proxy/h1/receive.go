@@ -125,17 +125,27 @@ func (r *vmReader) Read(p []byte) (int, error) {
 	}
 }
 
+// wait waits for bytes of the bare connection without a buffer.
+func (v *VM) wait() error {
+	for {
+		err := v.bare.WaitPending()
+		if err == nil {
+			return nil
+		}
+		if err := v.lapsed(err); err != nil {
+			return err
+		}
+	}
+}
+
 // await waits for a response without a buffer: that of the one that came last
 // is still in the processor's cache.
 func (v *VM) await() error {
-	for v.bare != nil && v.in.buf == nil {
-		err := v.bare.WaitPending()
-		if err == nil {
-			break
-		}
-		if err := v.lapsed(err); err != nil {
-			return v.failure(err)
-		}
+	if v.bare == nil || v.in.buf != nil {
+		return nil
+	}
+	if err := v.wait(); err != nil {
+		return v.failure(err)
 	}
 	return nil
 }
@@ -257,6 +267,70 @@ func (b *responseBody) TryRead(p []byte) (n int, err error) {
 	}
 	b.err = err
 	return n, err
+}
+
+// leastSpliced is how much has to be left of a body for pipes to cost less than
+// copying.
+const leastSpliced = 32 << 10
+
+// SpliceTo moves what is left of a body to the client through the kernel, where
+// both connections are bare and nothing has to be written between its pieces.
+// It returns how much it moved, and io.EOF at the end; without an error the
+// caller copies the rest.
+func (b *responseBody) SpliceTo(client message.Stream) (n int64, err error) {
+	to, ok := client.(*stream)
+	if !ok || b.v.bare == nil || b.err != nil || b.mode != byLength || !to.splices(b.left) {
+		return 0, nil
+	}
+	if p := b.in.unread(); len(p) > 0 {
+		if err := to.begin(p); err != nil {
+			return 0, err
+		}
+		n, b.left = int64(len(p)), b.left-int64(len(p))
+		b.in.at += len(p)
+	}
+	for b.left > 0 {
+		pipe, err := b.fill(to)
+		if pipe == nil {
+			return n, err
+		}
+		moved := int64(pipe.Held())
+		b.left -= moved
+		err = to.writePipe(pipe)
+		b.v.bare.ReturnPipe(pipe)
+		if err != nil {
+			return n, err
+		}
+		n += moved
+	}
+	b.ended, b.err = true, io.EOF
+	return n, io.EOF
+}
+
+// fill waits for bytes, for which what the client waits for is flushed, and
+// puts them into a pipe.
+func (b *responseBody) fill(to *stream) (pipe *socket.Pipe, err error) {
+	for {
+		pipe, err = b.v.bare.ReadPipe(int(min(b.left, socket.PipeSize)))
+		switch err {
+		case nil:
+			return pipe, nil
+		case socket.ErrWait:
+			if err := to.push(); err != nil {
+				return nil, err
+			}
+			err = b.v.wait()
+		default:
+			err = b.v.lapsed(err)
+		}
+		if err != nil {
+			if err == io.EOF {
+				err = errCutBody
+			}
+			b.err = vmFault(err)
+			return nil, b.err
+		}
+	}
 }
 
 // Whole returns a body of known length if all of it has arrived and none was

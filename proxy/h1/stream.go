@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"usher/proxy/message"
+	"usher/proxy/socket"
 )
 
 // streamState is how far the answer of an exchange is.
@@ -188,6 +189,39 @@ func (s *stream) put(p []byte) (int, error) {
 	}
 	n, err := s.x.conn.rw.Write(p)
 	return n, s.wrote(err)
+}
+
+// splices reports whether a body of that length, of which nothing was written,
+// can go through pipes.
+func (s *stream) splices(n int64) bool {
+	return s.state == headed && s.mode == byLength && s.left == n && n >= leastSpliced && s.x.conn.bare != nil
+}
+
+// begin writes the beginning of a body that goes on at once.
+func (s *stream) begin(p []byte) error {
+	s.left -= int64(len(p))
+	_, err := s.x.conn.bare.WriteBegin(s.out, p)
+	s.drop()
+	return s.wrote(err)
+}
+
+// push is Flush also of what the kernel holds back.
+func (s *stream) push() error {
+	s.x.conn.bare.Push()
+	return s.Flush()
+}
+
+// writePipe writes what is in a pipe.
+func (s *stream) writePipe(p *socket.Pipe) error {
+	s.left -= int64(p.Held())
+	bare := s.x.conn.bare
+	if len(s.out) > 0 {
+		_, err := bare.WriteBegin(s.out)
+		if s.drop(); err != nil {
+			return s.wrote(err)
+		}
+	}
+	return s.wrote(bare.WritePipe(p))
 }
 
 // drop gives the buffer back: a stream that waits holds none.

@@ -150,12 +150,26 @@ func (s *Socket) write(p []byte) (n int, err error) {
 
 // WriteBuffers writes the buffers one after the other, with a single system
 // call where the kernel takes them all at once. It fails like Write.
-func (s *Socket) WriteBuffers(bufs ...[]byte) (int64, error) {
+func (s *Socket) WriteBuffers(bufs ...[]byte) (int64, error) { return s.gather(bufs, 0) }
+
+// WriteBegin is WriteBuffers of what the caller goes on with at once: the
+// kernel may hold it back until then, or until Push.
+func (s *Socket) WriteBegin(bufs ...[]byte) (int64, error) { return s.gather(bufs, unix.MSG_MORE) }
+
+// Push has the kernel hold nothing back.
+func (s *Socket) Push() {
+	if s.enter(0) == nil {
+		unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		s.leave()
+	}
+}
+
+func (s *Socket) gather(bufs [][]byte, flags int) (int64, error) {
 	if err := s.enter(writePast); err != nil {
 		return 0, err
 	}
 	defer s.leave()
-	n, err := writevOnce(s.fd, bufs)
+	n, err := sendOnce(s.fd, bufs, flags)
 	if err != nil {
 		n = 0 // whatever it is, Write meets it again
 	}

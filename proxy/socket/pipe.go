@@ -35,19 +35,14 @@ func (p *Pipe) Held() int { return p.held }
 // io.EOF at the end of a socket, unix.EAGAIN when there is nothing,
 // unix.EINVAL for what cannot be spliced.
 func (p *Pipe) Fill(fd, n int) (int, error) {
-	n, err := splice(fd, p.in, min(n, PipeSize), 0)
+	n, err := splice(fd, p.in, min(n, PipeSize))
 	p.held += n
 	return n, err
 }
 
-// Drain moves what is in the pipe to a descriptor, as much as that takes. With
-// more set the kernel may wait for what comes next.
-func (p *Pipe) Drain(fd int, more bool) (int, error) {
-	flags := 0
-	if more {
-		flags = unix.SPLICE_F_MORE
-	}
-	n, err := splice(p.out, fd, p.held, flags)
+// Drain moves what is in the pipe to a descriptor, as much as that takes.
+func (p *Pipe) Drain(fd int) (int, error) {
+	n, err := splice(p.out, fd, p.held)
 	if p.held -= n; err == io.EOF {
 		err = os.ErrInvalid // it had less than was put into it
 	}
@@ -56,10 +51,10 @@ func (p *Pipe) Drain(fd int, more bool) (int, error) {
 
 // splice is one splice system call, which like those of raw.go does not go
 // through the scheduler.
-func splice(from, to, n, flags int) (int, error) {
-	flags |= unix.SPLICE_F_NONBLOCK | unix.SPLICE_F_MOVE
+func splice(from, to, n int) (int, error) {
+	const flags = unix.SPLICE_F_NONBLOCK | unix.SPLICE_F_MOVE
 	for {
-		moved, _, errno := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), uintptr(flags))
+		moved, _, errno := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), flags)
 		switch {
 		case errno == 0 && moved == 0:
 			return 0, io.EOF
@@ -165,70 +160,76 @@ func (p *pipes) end() {
 	p.drop(len(p.spare))
 }
 
-// BorrowPipe is that of the Loop of the Socket; nil also before it has waited.
-func (s *Socket) BorrowPipe() *Pipe {
-	if s.state.Load()&joined == 0 {
+// borrowPipe is that of the Loop of the Socket; nil also without one.
+func (s *Socket) borrowPipe() *Pipe {
+	s.mu.Lock()
+	l := s.loop
+	s.mu.Unlock()
+	if l == nil {
 		return nil
 	}
-	return s.loop.BorrowPipe()
+	return l.BorrowPipe()
 }
 
-// ReturnPipe takes a pipe that BorrowPipe returned.
-func (s *Socket) ReturnPipe(p *Pipe) { s.loop.ReturnPipe(p) }
-
-// ReadPipe is Read into a pipe, of at most n bytes. Nothing may have been given
-// back by Unread.
-func (s *Socket) ReadPipe(p *Pipe, n int) (int, error) {
-	for {
-		n, err := s.TryReadPipe(p, n)
-		if err != ErrWait {
-			return n, err
-		}
-		if err := s.WaitPending(); err != nil {
-			return 0, failed("splice", err)
-		}
-	}
-}
-
-// TryReadPipe is ReadPipe that fails with ErrWait where that would wait.
-func (s *Socket) TryReadPipe(p *Pipe, n int) (int, error) {
+// ReadPipe moves at most n bytes into a pipe, and
+// fails with ErrWait where Read would wait. The pipe is nil if there is none:
+// then bytes have to be copied, as those that Unread gave back. Otherwise the
+// caller returns it with ReturnPipe, as soon as it was written.
+func (s *Socket) ReadPipe(n int) (*Pipe, error) {
 	if err := s.enter(readPast); err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer s.leave()
+	if len(s.ahead) > 0 {
+		return nil, nil
+	}
 	if !s.Pending() {
-		return 0, ErrWait
+		return nil, ErrWait
+	}
+	p := s.borrowPipe()
+	if p == nil {
+		return nil, nil
 	}
 	s.in.seen()
-	n, err := p.Fill(s.fd, n)
-	if err == unix.EAGAIN {
-		return 0, ErrWait
+	if _, err := p.Fill(s.fd, n); err != nil {
+		s.ReturnPipe(p)
+		switch err {
+		case unix.EAGAIN:
+			return nil, ErrWait
+		case unix.EINVAL:
+			err = nil
+		}
+		s.in.more()
+		return nil, failed("splice", err)
 	}
 	s.in.more()
-	return n, failed("splice", err)
+	return p, nil
 }
 
+// ReturnPipe takes a pipe that ReadPipe returned.
+func (s *Socket) ReturnPipe(p *Pipe) { s.loop.ReturnPipe(p) }
+
 // WritePipe is Write of all that is in the pipe.
-func (s *Socket) WritePipe(p *Pipe, more bool) (n int, err error) {
+func (s *Socket) WritePipe(p *Pipe) error {
 	if err := s.enter(writePast); err != nil {
-		return 0, err
+		return err
 	}
 	defer s.leave()
 	for first := true; p.held > 0; first = false {
 		s.out.seen()
-		m, err := p.Drain(s.fd, more)
-		if n += m; err == nil {
+		n, err := p.Drain(s.fd)
+		if err == nil {
 			continue
 		}
 		if err != unix.EAGAIN {
-			return n, failed("splice", err)
+			return failed("splice", err)
 		}
-		if m > 0 || first {
+		if n > 0 || first {
 			s.progress()
 		}
 		if err := s.awaitOut(); err != nil {
-			return n, failed("splice", err)
+			return failed("splice", err)
 		}
 	}
-	return n, nil
+	return nil
 }

@@ -19,7 +19,7 @@ func readOnce(fd int, p []byte) (int, error) {
 		p = p[:rawLimit]
 	}
 	for {
-		n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), 0, 0, 0)
 		switch {
 		case errno == 0 && n == 0:
 			return 0, io.EOF
@@ -36,7 +36,7 @@ func writeOnce(fd int, p []byte) (int, error) {
 	if len(p) > rawLimit {
 		return unix.Write(fd, p)
 	}
-	n, _, errno := syscall.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -59,14 +59,15 @@ func writeMany(fd int, p []byte) (int, error) {
 	return done, nil
 }
 
-// writevOnce is one writev system call.
-func writevOnce(fd int, bufs [][]byte) (int, error) {
+// sendOnce is one sendmsg system call of several buffers, with flags of
+// send(2).
+func sendOnce(fd int, bufs [][]byte, flags int) (int, error) {
 	var vector [4]unix.Iovec
 	total, pieces := 0, 0
 	for _, b := range bufs {
 		total += len(b)
 		if pieces == len(vector) || total > rawLimit {
-			return unix.Writev(fd, bufs)
+			break
 		}
 		if len(b) > 0 {
 			vector[pieces].Base = &b[0]
@@ -74,7 +75,9 @@ func writevOnce(fd int, bufs [][]byte) (int, error) {
 			pieces++
 		}
 	}
-	n, _, errno := syscall.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&vector[0])), uintptr(pieces))
+	message := unix.Msghdr{Iov: &vector[0]}
+	message.SetIovlen(pieces)
+	n, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&message)), uintptr(flags|unix.MSG_NOSIGNAL))
 	if errno != 0 {
 		return 0, errno
 	}

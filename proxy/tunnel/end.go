@@ -146,7 +146,7 @@ func (e *end) flush() bool {
 
 func (e *end) flushOnce() (int, error) {
 	if e.pipe != nil && e.pipe.Held() > 0 {
-		return e.pipe.Drain(e.peer.fd, false)
+		return e.pipe.Drain(e.peer.fd)
 	}
 	// What is left to read is the end, as a rule, and that is read at once.
 	n, err := sendOnce(e.peer.fd, e.held, e.ending && e.readable)
