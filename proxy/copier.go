@@ -1,24 +1,24 @@
 package proxy
 
 import (
+	"runtime"
 	"sync"
 
 	"usher/proxy/message"
 	"usher/proxy/socket"
 )
 
-// Sizes of what bodies go through: the first suits most, the others make fewer
-// system calls, and wake the peer less often, for a body that is long.
+// Sizes of what bodies go through: the first suits most, the second makes fewer
+// system calls, and wakes the peer less often, for a body that is long. With
+// more, what is under way leaves the processor's cache.
 const (
 	shortBuffer = 32 << 10
 	longBuffer  = 128 << 10
-	hugeBuffer  = 256 << 10
 )
 
 var (
 	shortBuffers = sync.Pool{New: func() any { return new([shortBuffer]byte) }}
 	longBuffers  = sync.Pool{New: func() any { return new([longBuffer]byte) }}
-	hugeBuffers  = sync.Pool{New: func() any { return new([hugeBuffer]byte) }}
 )
 
 // copier reads a body in pieces that are as large as what is there.
@@ -41,17 +41,17 @@ func (c *copier) start(length int64) {
 	c.buf = shortBuffers.Get().(*[shortBuffer]byte)[:]
 }
 
-// grow is told that n bytes were read and written.
+// grow is told that n bytes were read and written. After a full buffer others
+// have their turn, so that what is under way of many bodies stays in the cache.
 func (c *copier) grow(n int) {
-	if n < len(c.buf) || n == hugeBuffer {
+	if n < len(c.buf) {
 		return
 	}
-	c.end()
 	if n == shortBuffer {
+		c.end()
 		c.buf = longBuffers.Get().(*[longBuffer]byte)[:]
-		return
 	}
-	c.buf = hugeBuffers.Get().(*[hugeBuffer]byte)[:]
+	runtime.Gosched()
 }
 
 // end gives the buffer back.
@@ -61,8 +61,6 @@ func (c *copier) end() {
 		shortBuffers.Put((*[shortBuffer]byte)(c.buf))
 	case longBuffer:
 		longBuffers.Put((*[longBuffer]byte)(c.buf))
-	case hugeBuffer:
-		hugeBuffers.Put((*[hugeBuffer]byte)(c.buf))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"usher/proxy/message"
+	"usher/proxy/socket"
 )
 
 // requestBody is the body of a client's request; it implements message.Body.
@@ -31,6 +32,11 @@ func (b *requestBody) Read(p []byte) (n int, err error) {
 		return 0, plain(b.err)
 	}
 	n, err = b.framed.read(p)
+	return n, b.note(n, err)
+}
+
+// note keeps account of n bytes that were read, and returns what Read does.
+func (b *requestBody) note(n int, err error) error {
 	b.x.ex.Trace.Received += int64(n)
 	switch {
 	case err == io.EOF:
@@ -44,7 +50,30 @@ func (b *requestBody) Read(p []byte) (n int, err error) {
 		}
 	}
 	b.err = err
-	return n, plain(err)
+	return plain(err)
+}
+
+// ReadPipe is Read into a pipe, which is nil when Read has to copy what comes
+// next. The caller returns it to its socket.
+func (b *requestBody) ReadPipe() (p *socket.Pipe, from *socket.Socket, err error) {
+	from = b.x.conn.bare
+	if from == nil || b.err != nil || b.mode != byLength || b.left < leastSpliced || b.buffered() > 0 {
+		return nil, nil, nil
+	}
+	b.touched = true
+	p, err = b.x.fillPipe(int(min(b.left, socket.PipeSize)))
+	n := 0
+	if p != nil {
+		n = p.Held()
+		b.left -= int64(n)
+	}
+	switch {
+	case err == io.EOF:
+		err = errCutBody
+	case err == nil && b.left == 0:
+		b.ended, err = true, io.EOF
+	}
+	return p, from, b.note(n, err)
 }
 
 // clientFault is the error of a body that could not be read.

@@ -9,7 +9,7 @@ const (
 	smallBuffer  = 4 << 10
 	mediumBuffer = 16 << 10
 	largeBuffer  = 96 << 10
-	hugeBuffer   = 256 << 10
+	hugeBuffer   = 128 << 10
 )
 
 var smallPool, mediumPool, largePool, hugePool sync.Pool

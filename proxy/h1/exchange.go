@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"usher/proxy/message"
+	"usher/proxy/socket"
 )
 
 // exchange is everything a client connection needs only while it has a
@@ -153,6 +154,32 @@ func (r *clientReader) Read(p []byte) (int, error) {
 		}
 		if err := x.expired(); err != nil {
 			return 0, err
+		}
+	}
+}
+
+// fillPipe reads body bytes into a pipe, which is nil if they have to be copied.
+func (x *exchange) fillPipe(n int) (*socket.Pipe, error) {
+	s := x.conn.bare
+	for {
+		w, err := x.arm()
+		if err != nil {
+			return nil, err
+		}
+		if err = s.WaitPending(); err == nil {
+			var p *socket.Pipe
+			if p, err = s.ReadPipe(n); p != nil {
+				return p, x.arrived(p.Held(), w)
+			}
+		}
+		switch {
+		case err == socket.ErrWait:
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, err
+		default:
+			if err := x.expired(); err != nil {
+				return nil, err
+			}
 		}
 	}
 }

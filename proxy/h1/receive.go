@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"time"
 
 	"usher/proxy/message"
@@ -302,6 +303,9 @@ func (b *responseBody) SpliceTo(client message.Stream) (n int64, err error) {
 			return n, err
 		}
 		n += moved
+		if b.left > 0 {
+			runtime.Gosched() // others have their turn: what is under way stays in the processor's cache
+		}
 	}
 	b.ended, b.err = true, io.EOF
 	return n, io.EOF

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -83,6 +84,12 @@ func (u *upload) end(err error) {
 func (u *upload) plain(buf []byte) ([]byte, error) {
 	body := u.v.ex.Request.Body
 	for u.left > 0 {
+		if piped, err := u.pipe(body); err != nil {
+			return buf, err
+		} else if piped {
+			runtime.Gosched() // others have their turn: what is under way stays in the processor's cache
+			continue
+		}
 		n, err := body.Read(buf[:min(int64(cap(buf)), u.left)])
 		u.left -= int64(n)
 		if e := u.write(buf[:n], u.left == 0); e != nil {
@@ -94,6 +101,32 @@ func (u *upload) plain(buf []byte) ([]byte, error) {
 		buf = larger(buf, n)
 	}
 	return buf, nil
+}
+
+// pipe moves one piece through the kernel, if both connections are bare and it
+// is worth it.
+func (u *upload) pipe(body message.Body) (piped bool, err error) {
+	b, ok := body.(*requestBody)
+	if !ok || u.v.bare == nil {
+		return false, nil
+	}
+	p, from, err := b.ReadPipe()
+	if p == nil {
+		if err != nil {
+			err = bodyFault(err)
+		}
+		return false, err
+	}
+	defer from.ReturnPipe(p)
+	u.left -= int64(p.Held())
+	u.begins(u.left == 0)
+	if e := u.wrote(u.v.bare.WritePipe(p)); e != nil {
+		return true, e
+	}
+	if err != nil && u.left > 0 {
+		return true, bodyFault(err)
+	}
+	return true, nil
 }
 
 // larger exchanges a buffer that was filled for a larger one.
@@ -143,17 +176,26 @@ func frameChunk(buf []byte, n int) []byte {
 	return append(buf[from:chunkHead+n], "\r\n"...)
 }
 
-// write sends p to the VM. Nothing is said of a VM that does not read while
-// the response is on its way: then only Finish ends it.
+// write sends p to the VM.
 func (u *upload) write(p []byte, last bool) error {
-	v := u.v
 	if len(p) == 0 {
 		return nil
 	}
-	v.mu.Lock()
+	u.begins(last)
+	_, err := u.v.rw.Write(p)
+	return u.wrote(err)
+}
+
+// begins notes that bytes are being written.
+func (u *upload) begins(last bool) {
+	u.v.mu.Lock()
 	u.moved, u.last = true, last
-	v.mu.Unlock()
-	_, err := v.rw.Write(p)
+	u.v.mu.Unlock()
+}
+
+// wrote is the error of a write to the VM. Nothing is said of a VM that does
+// not read while the response is on its way: then only Finish ends it.
+func (u *upload) wrote(err error) error {
 	switch {
 	case err == nil:
 		return nil
