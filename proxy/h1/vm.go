@@ -131,6 +131,7 @@ func (v *VM) Finish() (reusable bool) {
 // settled reports whether nothing can follow the response that was read. A VM
 // that refused to switch protocols may see the next bytes as it likes.
 func (v *VM) settled() bool {
+	v.body.Whole() // what is in memory is no reason to close
 	return v.body.ended && v.body.mode != byClose && v.head.persistent() &&
 		len(v.in.unread()) == 0 && v.ex.Request.Upgrade == nil
 }
