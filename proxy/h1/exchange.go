@@ -160,26 +160,32 @@ func (r *clientReader) Read(p []byte) (int, error) {
 
 // fillPipe reads body bytes into a pipe, which is nil if they have to be copied.
 func (x *exchange) fillPipe(n int) (*socket.Pipe, error) {
-	s := x.conn.bare
 	for {
 		w, err := x.arm()
 		if err != nil {
 			return nil, err
 		}
-		if err = s.WaitPending(); err == nil {
-			var p *socket.Pipe
-			if p, err = s.ReadPipe(n); p != nil {
-				return p, x.arrived(p.Held(), w)
-			}
-		}
+		p, err := waitPipe(x.conn.bare, n)
 		switch {
-		case err == socket.ErrWait:
+		case p != nil:
+			return p, x.arrived(p.Held(), w)
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return nil, err
-		default:
-			if err := x.expired(); err != nil {
-				return nil, err
-			}
+		}
+		if err := x.expired(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// waitPipe is ReadPipe that waits.
+func waitPipe(s *socket.Socket, n int) (p *socket.Pipe, err error) {
+	for {
+		if err = s.WaitPending(); err == nil {
+			p, err = s.ReadPipe(n)
+		}
+		if err != socket.ErrWait {
+			return p, err
 		}
 	}
 }

@@ -284,6 +284,7 @@ func (b *responseBody) SpliceTo(client message.Stream) (n int64, err error) {
 		return 0, nil
 	}
 	if p := b.in.unread(); len(p) > 0 {
+		p = p[:min(int64(len(p)), b.left)]
 		if err := to.begin(p); err != nil {
 			return 0, err
 		}
@@ -293,16 +294,19 @@ func (b *responseBody) SpliceTo(client message.Stream) (n int64, err error) {
 	for b.left > 0 {
 		pipe, err := b.fill(to)
 		if pipe == nil {
+			if n > 0 {
+				to.push() // the next bytes may be long in coming, or never come
+			}
 			return n, err
 		}
-		moved := int64(pipe.Held())
-		b.left -= moved
+		taken := int64(pipe.Held())
+		b.left -= taken
 		err = to.writePipe(pipe)
+		n += taken - int64(pipe.Held())
 		b.v.bare.ReturnPipe(pipe)
 		if err != nil {
 			return n, err
 		}
-		n += moved
 		if b.left > 0 {
 			runtime.Gosched() // others have their turn: what is under way stays in the processor's cache
 		}

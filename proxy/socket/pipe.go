@@ -171,8 +171,8 @@ func (s *Socket) borrowPipe() *Pipe {
 	return l.BorrowPipe()
 }
 
-// ReadPipe moves at most n bytes into a pipe, and
-// fails with ErrWait where Read would wait. The pipe is nil if there is none:
+// ReadPipe moves at most n bytes into a pipe, and fails with ErrWait where Read
+// would wait. The pipe is nil if there is none:
 // then bytes have to be copied, as those that Unread gave back. Otherwise the
 // caller returns it with ReturnPipe, as soon as it was written.
 func (s *Socket) ReadPipe(n int) (*Pipe, error) {
@@ -195,7 +195,10 @@ func (s *Socket) ReadPipe(n int) (*Pipe, error) {
 		s.ReturnPipe(p)
 		switch err {
 		case unix.EAGAIN:
-			return nil, ErrWait
+			if err = s.join(); err == nil { // from now on Pending knows
+				err = ErrWait
+			}
+			return nil, err
 		case unix.EINVAL:
 			err = nil
 		}
@@ -215,17 +218,19 @@ func (s *Socket) WritePipe(p *Pipe) error {
 		return err
 	}
 	defer s.leave()
-	for first := true; p.held > 0; first = false {
+	for moved := true; p.held > 0; {
 		s.out.seen()
-		n, err := p.Drain(s.fd)
-		if err == nil {
+		switch _, err := p.Drain(s.fd); err {
+		case nil:
+			moved = true
 			continue
-		}
-		if err != unix.EAGAIN {
+		case unix.EAGAIN:
+		default:
 			return failed("splice", err)
 		}
-		if n > 0 || first {
+		if moved {
 			s.progress()
+			moved = false
 		}
 		if err := s.awaitOut(); err != nil {
 			return failed("splice", err)
