@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"io"
-	"time"
 
 	"usher/proxy/message"
 	"usher/proxy/tunnel"
@@ -34,7 +33,6 @@ func (p *Proxy) relayResponse(lease *upstream.Lease, ex *message.Exchange) error
 	if r.Length == message.Unknown && r.Body != nil {
 		defer p.track(endless(lease, ex))()
 	}
-	ex.Trace.Head = time.Since(ex.Trace.Start)
 	if err := ex.Stream.WriteHead(r); err != nil {
 		return err
 	}
@@ -138,7 +136,7 @@ func (p *Proxy) fail(site *Site, ex *message.Exchange, err error) {
 func (p *Proxy) upgrade(site *Site, lease *upstream.Lease, ex *message.Exchange) {
 	defer lease.Done()
 	vm := lease.Duplex()
-	ex.Trace.Head, ex.Trace.Status = time.Since(ex.Trace.Start), 101
+	ex.Trace.Status = 101
 	err := ex.Stream.WriteHead(&ex.Response)
 	var client message.Duplex
 	if err == nil {

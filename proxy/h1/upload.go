@@ -29,9 +29,9 @@ type upload struct {
 	ended    time.Time // when the goroutine ended or, without one, the head was written
 }
 
-func (u *upload) reset() {
+func (u *upload) reset(now time.Time) {
 	u.left, u.running, u.moved, u.last, u.complete, u.err, u.fatal = 0, false, false, false, false, nil, false
-	u.ended = time.Now()
+	u.ended = now
 }
 
 // bodyFault is the error of a request body that failed: the client's, unless

@@ -86,7 +86,11 @@ func (v *VM) begin(ctx context.Context, ex *message.Exchange, silent time.Durati
 	v.head.reset()
 	v.body.framed = framed{}
 	v.body.err = nil
-	v.up.reset()
+	now := ex.Trace.Tried
+	if now.IsZero() {
+		now = time.Now()
+	}
+	v.up.reset(now)
 	slice := firstSlice
 	if silent > 0 {
 		slice = min(slice, silent)
@@ -94,7 +98,7 @@ func (v *VM) begin(ctx context.Context, ex *message.Exchange, silent time.Durati
 	v.mu.Lock()
 	v.exchange++
 	v.gone, v.stopped = false, nil
-	v.wire.SetReadDeadline(time.Now().Add(slice))
+	v.wire.SetReadDeadline(now.Add(slice))
 	v.mu.Unlock()
 	switch {
 	case ctx.Err() != nil:

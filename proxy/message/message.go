@@ -123,7 +123,35 @@ type Client struct {
 	mu       sync.Mutex
 	attached map[any]io.Closer
 	closed   bool
+	lent     bool // by Borrow
 }
+
+var clients = sync.Pool{New: func() any { return new(Client) }} // of Borrow
+
+// Borrow is the Client of a plain connection of which nothing is known but its
+// addresses, for as long as it has something to do. Give gives it back.
+func Borrow(addr, local netip.AddrPort) *Client {
+	c := clients.Get().(*Client)
+	c.Addr, c.Local, c.Peer, c.lent = addr, local, addr.Addr(), true
+	return c
+}
+
+// Give ends the use of a Client that Borrow returned, unless something is
+// attached to it. It reports whether it did; another Client has to be kept.
+func (c *Client) Give() bool {
+	c.mu.Lock()
+	keep := !c.lent || c.closed || len(c.attached) > 0
+	c.mu.Unlock()
+	if keep {
+		return false
+	}
+	*c = Client{}
+	clients.Put(c)
+	return true
+}
+
+// Lent reports whether c came from Borrow.
+func (c *Client) Lent() bool { return c.lent }
 
 // Attach keeps c, a backend connection that carries this client's identity,
 // under key until Detach or Close. On a closed client, c is closed at once.
@@ -198,6 +226,7 @@ type Exchange struct {
 // Trace is what the access log and the counters want to know of an exchange.
 type Trace struct {
 	Start     time.Time     // first byte of the request head
+	Tried     time.Time     // the latest attempt at a backend began; zero when there was none
 	Head      time.Duration // from Start to the final response head; 0 when there was none
 	Site      string        // canonical host of the site; empty when none matched
 	Backend   string        // address that answered or failed last

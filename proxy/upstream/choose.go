@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"slices"
+	"time"
 )
 
 // wish is what a request asks of the choice of its backend.
@@ -10,8 +11,12 @@ type wish struct {
 	sticky   *Backend   // of the visitor's cookie; nil for none
 	again    bool       // it may be sent again if it fails, so it may probe
 	tried    []*Backend // not these
-	now      int64      // Unix nanoseconds
+	start    time.Time  // of the attempt
+	now      int64      // start in Unix nanoseconds
 }
+
+// begin is told that an attempt begins.
+func (w *wish) begin(t time.Time) { w.start, w.now = t, t.UnixNano() }
 
 // lack is why there is no backend for a request.
 type lack uint8

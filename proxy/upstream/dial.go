@@ -23,6 +23,7 @@ type conn struct {
 	sock       *socket.Socket // of a tunnel, or of plain HTTP/1.1
 	serverName string         // verified for; empty when plain
 	reused     bool           // it served before
+	began      time.Time      // the present exchange
 	since      time.Time      // idle since
 	lease      Lease          // of the present exchange, kept here so that none is allocated
 	early      early          // the body of the present exchange

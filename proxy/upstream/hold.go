@@ -64,7 +64,7 @@ func (e *effort) persist(ctx context.Context, f *failure) (*Lease, error) {
 		if h.over() {
 			return nil, h.verdict(ctx, e, f.err)
 		}
-		e.wish.now = time.Now().UnixNano()
+		e.wish.begin(time.Now())
 		if p.left(&e.wish) {
 			if !h.begun && !f.idle && !p.budget.spend(time.Now()) {
 				return nil, exhausted(f.err)
@@ -85,7 +85,7 @@ func (e *effort) persist(ctx context.Context, f *failure) (*Lease, error) {
 		if !h.wait(ctx, e.stream, p.bell.heard()) {
 			return nil, h.verdict(ctx, e, f.err)
 		}
-		e.wish.now = time.Now().UnixNano()
+		e.wish.begin(time.Now())
 		l, next := e.try(&e.wish)
 		if l != nil {
 			return l, nil

@@ -32,7 +32,7 @@ func (b *Backend) pop(serverName string) *conn {
 
 // put keeps a connection for the next exchange.
 func (b *Backend) put(c *conn) {
-	c.since = time.Now()
+	c.since = c.began.Add(time.Since(c.began))
 	b.mu.Lock()
 	keep := len(b.idle) < idlePerSite && !b.retired
 	if keep {

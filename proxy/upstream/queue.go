@@ -85,6 +85,7 @@ func (q *queue) wait(ctx context.Context, stream watcher, w *wish) (*Backend, *m
 		defer t.Stop()
 		over = t.C
 	}
+	defer func() { w.begin(time.Now()) }()
 	select {
 	case b := <-me.got:
 		return q.served(b)
@@ -139,7 +140,7 @@ func (q *queue) join(w *wish) (*waiter, *message.Error) {
 // try serves the waiter at i if that is possible now. mu is held.
 func (q *queue) try(i int) bool {
 	me := q.list[i]
-	me.wish.now = time.Now().UnixNano()
+	me.wish.begin(time.Now())
 	b, why := q.pool.choose(&me.wish)
 	if why == occupied {
 		return false

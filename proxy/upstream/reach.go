@@ -84,7 +84,7 @@ func (p *Pool) race(ctx context.Context, b *Backend, w wish, o opener) (*conn, *
 // alternative reaches somebody who was not tried yet, if there is one that
 // seems to work.
 func (p *Pool) alternative(ctx context.Context, w wish, o opener) (*conn, *failure) {
-	w.now = time.Now().UnixNano()
+	w.begin(time.Now())
 	b, _ := p.choose(&w)
 	if b == nil {
 		return nil, nil

@@ -20,7 +20,8 @@ func (p *Pool) RoundTrip(ctx context.Context, ex *message.Exchange, want Affinit
 	start := time.Now()
 	p.budget.earn()
 	p.keep(ex)
-	w := wish{affinity: want, again: ex.Request.Body == nil && idempotent(ex.Request.Method), now: start.UnixNano()}
+	w := wish{affinity: want, again: ex.Request.Body == nil && idempotent(ex.Request.Method)}
+	w.begin(start)
 	if want == 0 && p.spec.Balance.Method >= IPHash {
 		w.affinity = p.Key(ex)
 	}
@@ -52,16 +53,21 @@ func (p *Pool) attempt(ctx context.Context, ex *message.Exchange, w *wish) (*Lea
 		b = c.backend
 		ex.Trace.Backend = b.text
 		ex.Trace.Attempts++
-		began := time.Now()
+		if !c.reused {
+			w.begin(time.Now()) // to open it took its time
+		}
+		c.began, ex.Trace.Tried = w.start, w.start
 		if f = p.exchange(ctx, ex, c); f == nil {
-			now := time.Now()
-			b.answered(ex.Response.Status, now, now.Sub(began))
+			took := time.Since(c.began)
+			now := c.began.Add(took)
+			ex.Trace.Head = now.Sub(ex.Trace.Start)
+			b.answered(ex.Response.Status, now, took)
 			p.noteIdentity(&ex.Response)
 			c.lease = Lease{pool: p, backend: b, conn: c, client: ex.Client, known: b == w.sticky}
 			return &c.lease, nil
 		}
 		c.end()
-		f.backend, f.waited = b, time.Since(began)
+		f.backend, f.waited = b, time.Since(c.began)
 		if !c.reused || f.aborted || !f.replay || !rewind(ex) {
 			b.leave()
 			if side(f.err) == message.VMSide && !f.aborted {
