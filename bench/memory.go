@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -31,8 +30,7 @@ var memoryRows = []memoryRow{
 
 const (
 	fewIdle, manyIdle = 1_000, 9_000
-	idleTime          = 60 * time.Second
-	memoryRounds      = 3
+	idleTime          = time.Minute
 )
 
 // idlers is a proxy with connections that do nothing.
@@ -49,18 +47,10 @@ type idlers struct {
 // up by the others, and lets them lie together.
 func (l *lab) memory(ctx context.Context, r memoryRow) *report.Row {
 	result := &report.Row{ID: r.id, Name: r.name, Unit: "KB RSS", Goal: 1, By: map[string]*report.Figure{}}
-	rounds := memoryRounds
-	if l.o.quick {
-		rounds = 1
+	if err := l.memoryRound(ctx, r, result); err != nil {
+		result.Fault = err.Error()
 	}
-	for range rounds {
-		if err := l.memoryRound(ctx, r, result); err != nil {
-			result.Fault = err.Error()
-			break
-		}
-		l.stopAll()
-		fmt.Fprint(os.Stderr, ".")
-	}
+	l.stopAll()
 	result.Settle()
 	return result
 }

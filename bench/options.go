@@ -51,8 +51,8 @@ func parse(args []string) (*options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&o.rows, "rows", "", "comma-separated `IDs` or prefixes of rows; default: all, with -quick those of CPU time")
 	f.StringVar(&o.peers, "peers", "nginx,HAProxy,Caddy,sniproxy", "the `names` of the peers to measure")
-	f.IntVar(&o.rounds, "rounds", 0, "rounds for each proxy of a row; default 11, with -quick 5")
-	f.DurationVar(&o.time, "time", 0, "length of a round; default 1.5s, with -quick 700ms")
+	f.IntVar(&o.rounds, "rounds", 0, "rounds for each proxy of a row; default 7, with -quick 5")
+	f.DurationVar(&o.time, "time", 0, "length of a round; default 1s, with -quick 700ms")
 	f.BoolVar(&o.quick, "quick", false, "a short run, for a look while developing")
 	f.StringVar(&o.json, "json", "", "write the run to this `file`; default bench-TIME.json in the directory for temporary files")
 	f.StringVar(&o.chart, "chart", "", "draw the run to this PNG `file`")
@@ -68,7 +68,7 @@ func parse(args []string) (*options, error) {
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
-	rounds, length := 11, 1500*time.Millisecond
+	rounds, length := 7, time.Second
 	if o.quick {
 		rounds, length, o.samples = 5, 700*time.Millisecond, 1_000
 	}
