@@ -34,6 +34,9 @@ func (p *Proxy) ServePlain(ctx context.Context, s *socket.Socket) {
 		p.Metrics.Closed(telemetry.HTTP)
 		return
 	}
+	if client.Addr == s.Remote() && client.Local == s.Local() {
+		client = nil // there was no PROXY header: the socket knows as much
+	}
 	p.exchanges(ctx, s, s, nil, client)
 }
 
@@ -217,10 +220,13 @@ func (p *Proxy) terminate(ctx context.Context, s *socket.Socket, client *message
 
 func (p *Proxy) codec(rw io.ReadWriter, s *socket.Socket, client *message.Client) codec {
 	snap := p.Snapshot()
-	if client.ALPN == "h2" {
+	switch {
+	case client == nil:
+	case client.ALPN == "h2":
 		client.Proto = message.HTTP2
 		return h2.NewConn(snap.H2, rw, s, client, p)
+	default:
+		client.Proto = message.HTTP1
 	}
-	client.Proto = message.HTTP1
 	return h1.NewConn(snap.H1, rw, s, client, p)
 }

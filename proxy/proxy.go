@@ -48,7 +48,7 @@ type Proxy struct {
 	snapshot atomic.Pointer[Snapshot]
 	opaque   func() *tls.Config // of the handshakes of raw ports
 	via      string             // our token in Via, of this process alone
-	conns    *registry[codec]
+	conns    *registry[*visit]
 	live     *registry[*live]
 	tunnels  sync.WaitGroup // passthrough connections and those with exchanges, which may be nobody's goroutine
 	draining atomic.Bool
@@ -61,7 +61,7 @@ func New(o Options) *Proxy {
 	return &Proxy{
 		Options: o, via: "usher-" + hex.EncodeToString(id[:]),
 		opaque: sync.OnceValue(func() *tls.Config { return opaque(o.Certificates.ServerConfig()) }),
-		conns:  newRegistry[codec](), live: newRegistry[*live](),
+		conns:  newRegistry[*visit](), live: newRegistry[*live](),
 	}
 }
 
@@ -83,7 +83,7 @@ func (p *Proxy) Snapshot() *Snapshot { return p.snapshot.Load() }
 // more request.
 func (p *Proxy) Drain() {
 	p.draining.Store(true)
-	p.conns.each(codec.Drain)
+	p.conns.each(func(v *visit) { v.codec.Drain() })
 }
 
 // WaitTunnels returns when the last connection has ended that lives on without
@@ -99,6 +99,7 @@ func (p *Proxy) Abort(reason string) {
 // live is a tunnel, or a response without an end, that outlives the
 // generation it began in.
 type live struct {
+	place[*live]
 	forward string // name of the raw port; empty for a site
 	key     string // canonical host that was asked for
 	backend string // as configured: what a name stands for may change

@@ -71,11 +71,12 @@ func (c *Conn) firstRead() error {
 // awaitByte waits with a buffer of one byte: TLS cannot be asked whether it
 // holds decrypted bytes, but reading them in two pieces costs no system call.
 func (c *Conn) awaitByte() error {
-	if _, err := readSome(c.rw, c.first[:]); err != nil {
+	first := make([]byte, 1)
+	if _, err := readSome(c.rw, first); err != nil {
 		return err
 	}
 	c.x = takeExchange(c)
-	c.x.in.buf = append(take(smallBuffer), c.first[0])
+	c.x.in.buf = append(take(smallBuffer), first...)
 	return nil
 }
 
@@ -92,11 +93,10 @@ func (c *Conn) rest(limit time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var until time.Time
-	if limit > 0 {
+	if grace := c.config.DrainGrace; c.draining.Load() && (limit == 0 || grace < limit) {
+		until = time.Now().Add(grace)
+	} else if limit > 0 {
 		until = time.Now().Add(limit)
-	}
-	if c.drained != nil && (until.IsZero() || c.drained.Before(until)) {
-		until = *c.drained
 	}
 	c.idle = true
 	c.wire.SetReadDeadline(until)
@@ -112,6 +112,7 @@ func (c *Conn) wake() {
 // readHead reads the rest of the head. If it reports false the connection was
 // answered and closed.
 func (c *Conn) readHead(x *exchange) (ok bool, err error) {
+	c.identify()
 	x.begin()
 	limited := false
 	for {

@@ -43,11 +43,12 @@ func (c *Conn) tryFirst() error {
 
 // parkTLS is park for a connection that has to be read through TLS.
 func (c *Conn) parkTLS() error {
-	if c.records == nil || c.full {
+	records, ok := c.wire.(*socket.Records)
+	if !ok || c.full {
 		return errStay
 	}
-	if c.records.Empty() && !(c.records.Pending() && c.records.TryFill() == nil) {
-		return c.leave(c.records.Socket)
+	if records.Empty() && !(records.Pending() && records.TryFill() == nil) {
+		return c.leave(records.Socket)
 	}
 	c.rest(c.idleLimit())
 	return c.firstRead()

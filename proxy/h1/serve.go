@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -27,27 +28,25 @@ type Conn struct {
 	config  *Config
 	rw      io.ReadWriter
 	wire    wire
-	bare    *socket.Socket // rw, unless TLS lies between
-	client  *message.Client
+	bare    *socket.Socket  // rw, unless TLS lies between
+	client  *message.Client // nil while idle, if the addresses of bare are all that is known
 	handler message.Handler
 
-	records *socket.Records // below TLS, if that can be parked; nil otherwise
-	owner   Owner           // of a connection that may be parked; else nil
+	owner Owner     // of a connection that may be parked; else nil
+	x     *exchange // of the current request; nil while idle; owned by Serve
 
-	x        *exchange // of the current request; nil while idle; owned by Serve
-	used     bool      // a request was read; owned by Serve
-	silent   bool      // it was parked until a limit passed; owned by Serve
-	full     bool      // TLS may hold more of what it was asked for last; owned by Serve
-	first    [1]byte   // where awaitByte reads
+	mu       sync.Mutex // guards the read deadline and what decides it
+	idle     bool       // mu; Serve waits for a request
+	used     bool       // a request was read; owned by Serve
+	silent   bool       // it was parked until a limit passed; owned by Serve
+	full     bool       // TLS may hold more of what it was asked for last; owned by Serve
 	draining atomic.Bool
-
-	mu      sync.Mutex // guards the read deadline and what decides it
-	idle    bool       // Serve waits for a request
-	drained *time.Time // when an idle connection ends, once Drain was called
 }
 
 // NewConn prepares a connection. rw is s itself or the TLS connection over it;
-// deadlines, CloseWrite and the lingering close work on s.
+// deadlines, CloseWrite and the lingering close work on s. client is nil for a
+// plain connection of which nothing is known but the addresses of s: each of
+// its exchanges borrows a Client.
 func NewConn(c *Config, rw io.ReadWriter, s *socket.Socket, client *message.Client, h message.Handler) *Conn {
 	return newConn(c, rw, s, client, h)
 }
@@ -61,7 +60,11 @@ func newConn(c *Config, rw io.ReadWriter, w wire, client *message.Client, h mess
 // back. owner then calls Serve again when he is told to; nobody else may. A TLS
 // connection is parked only if it reads from records, its socket. To be called
 // before Serve.
-func (c *Conn) Parked(records *socket.Records, owner Owner) { c.records, c.owner = records, owner }
+func (c *Conn) Parked(records *socket.Records, owner Owner) {
+	if c.owner = owner; records != nil {
+		c.wire = records // for park; to the rest it is its Socket
+	}
+}
 
 // Owner is who serves a connection.
 type Owner interface {
@@ -86,8 +89,30 @@ func (c *Conn) Serve(ctx context.Context) error {
 	for {
 		again, err := c.serveOne(ctx)
 		if !again {
+			if err != ErrParked {
+				c.forget()
+			}
 			return err
 		}
+	}
+}
+
+// identify is to be called before the client is asked for.
+func (c *Conn) identify() {
+	if c.client == nil {
+		c.client = message.Borrow(c.bare.Remote(), c.bare.Local())
+		c.client.Proto = message.HTTP1
+	}
+}
+
+// Remote is the address of the client's end of the socket.
+func (c *Conn) Remote() netip.AddrPort { return c.bare.Remote() }
+
+// forget closes a borrowed Client at the end of the connection. It is not given
+// back: what went wrong may still use it.
+func (c *Conn) forget() {
+	if c.client != nil && c.client.Lent() {
+		c.client.Close()
 	}
 }
 
@@ -180,10 +205,12 @@ func (c *Conn) next(x *exchange) (again bool, err error) {
 		}
 		return false, nil
 	}
-	if len(x.in.unread()) == 0 {
-		c.drop()
-	} else {
+	if len(x.in.unread()) > 0 {
 		x.reset()
+		return true, nil
+	}
+	if c.drop(); c.client.Give() {
+		c.client = nil
 	}
 	return true, nil
 }
@@ -220,18 +247,16 @@ func (c *Conn) close() {
 }
 
 // Drain asks a connection, from any goroutine, to end soon: the current or the
-// next response says Connection: close, an idle connection ends after
-// Config.DrainGrace.
+// next response says Connection: close, a connection ends when it has been idle
+// for Config.DrainGrace since.
 func (c *Conn) Drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.draining.Swap(true) {
 		return
 	}
-	at := time.Now().Add(c.config.DrainGrace)
-	c.drained = &at
 	if c.idle {
-		c.wire.SetReadDeadline(at)
+		c.wire.SetReadDeadline(time.Now().Add(c.config.DrainGrace))
 	}
 }
 

@@ -65,9 +65,30 @@ func (l *Listener) acceptOne(fd int) (*Socket, error) {
 		return nil, err
 	}
 	s := New(nfd, from, netip.AddrPort{})
-	s.loop, s.origin = l.loop, &l.origin
-	l.origin.open.Add(1)
+	s.loop, s.origin = l.loop, l.originOf(nfd)
+	l.open.Add(1)
 	return s, nil
+}
+
+// mostOrigins is how many addresses of ours are remembered: any host has fewer,
+// but a transparent listener accepts at those of others.
+const mostOrigins = 256
+
+// originOf is the origin of a socket that was just accepted. It costs a system
+// call if the listener is bound to all addresses.
+func (l *Listener) originOf(fd int) *origin {
+	local := l.addr
+	if local.Addr().IsUnspecified() {
+		local = localAddr(fd)
+	}
+	o := l.origins[local]
+	if o == nil {
+		o = &origin{local: local, open: &l.open}
+		if len(l.origins) < mostOrigins {
+			l.origins[local] = o
+		}
+	}
+	return o
 }
 
 // rest waits, or until Close.

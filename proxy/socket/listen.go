@@ -29,9 +29,11 @@ type Listener struct {
 	next      *Socket // accepting
 	err       error   // accepting
 
+	origins map[netip.AddrPort]*origin // accepting; by local address
+
 	done   chan struct{} // closed by Close
 	once   sync.Once
-	origin origin
+	open   atomic.Int64
 	pauses atomic.Int64
 }
 
@@ -148,10 +150,7 @@ func newListener(fd int) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{addr: localAddr(fd), done: make(chan struct{})}
-	if !l.addr.Addr().IsUnspecified() {
-		l.origin.local = l.addr
-	}
+	l := &Listener{addr: localAddr(fd), done: make(chan struct{}), origins: make(map[netip.AddrPort]*origin)}
 	l.file = os.NewFile(uintptr(fd), "listener")
 	l.try = l.tryAccept
 	l.conn, err = l.file.SyscallConn()
@@ -167,7 +166,7 @@ func (l *Listener) Addr() netip.AddrPort { return l.addr }
 
 // Open is the number of accepted sockets that were neither closed nor
 // detached yet.
-func (l *Listener) Open() int64 { return l.origin.open.Load() }
+func (l *Listener) Open() int64 { return l.open.Load() }
 
 // Pauses is how often Accept has waited because descriptors or memory were
 // used up.

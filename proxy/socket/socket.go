@@ -34,13 +34,17 @@ type Socket struct {
 
 var _ net.Conn = (*Socket)(nil)
 
-// origin is what the sockets of one listener share.
+// origin is what the sockets that a listener accepted at one address share.
 type origin struct {
-	local netip.AddrPort // of all of them; invalid where each has its own
-	open  atomic.Int64   // how many there are
+	local netip.AddrPort
+	open  *atomic.Int64 // how many sockets the listener has; nil without one
 }
 
-func (o *origin) closed() { o.open.Add(-1) }
+func (o *origin) closed() {
+	if o.open != nil {
+		o.open.Add(-1)
+	}
+}
 
 // New takes ownership of a connected, non-blocking descriptor. An invalid
 // local address is looked up when it is asked for.
@@ -87,10 +91,10 @@ func (s *Socket) takeAhead(p []byte) int {
 func (s *Socket) Remote() netip.AddrPort { return s.remote }
 
 // Local is our own address; invalid for a Unix socket and for a closed one. It
-// costs a system call unless it was given to New, or a listener that is bound
-// to one address accepted the Socket.
+// costs a system call unless it was given to New, or a listener accepted the
+// Socket.
 func (s *Socket) Local() netip.AddrPort {
-	if s.origin != nil && s.origin.local.IsValid() {
+	if s.origin != nil {
 		return s.origin.local
 	}
 	if !s.remote.IsValid() || s.enter(0) != nil {
