@@ -30,8 +30,23 @@ func (s Slot) free() bool { return s.at == 0 }
 
 // entry is what a slot stands for.
 type entry struct {
-	round   uint32
 	handler Handler // nil: free
+	round   uint32
+	remind  int32 // tick, mutex of the chunk; 0 is none. May be that of an earlier handler
+}
+
+// chunkSize is how many entries are made at a time.
+const chunkSize = 256
+
+// chunk is some entries of a Loop, with one timer for those that want to be
+// reminded of something.
+type chunk struct {
+	loop    *Loop
+	entries [chunkSize]entry
+
+	mu    sync.Mutex // taken before that of the Loop
+	timer Timer
+	set   int32 // mu; tick of the timer, 0 is none
 }
 
 // Loop tells handlers of the events of many descriptors on one goroutine. Its
@@ -47,14 +62,14 @@ type Loop struct {
 
 	private func() // ends the loop of a Socket that had none; nil for others
 
-	mu      sync.Mutex
-	entries []entry  // mu
-	unused  []uint32 // mu
-	again   []Slot   // mu
-	levels  bool     // mu; somebody wants neither edges nor one event
-	wheel   wheel    // mu
-	ending  bool     // mu; Run is to return
-	ended   bool     // mu
+	mu     sync.Mutex
+	chunks []*chunk // mu
+	unused []uint32 // mu
+	again  []Slot   // mu
+	levels bool     // mu; somebody wants neither edges nor one event
+	wheel  wheel    // mu
+	ending bool     // mu; Run is to return
+	ended  bool     // mu
 
 	clock   atomic.Int64         // wheel.now
 	ticking atomic.Bool          // clock goes on by itself
@@ -149,10 +164,14 @@ func (l *Loop) tell(n int) {
 
 // handlerOf is nil for a registration that has ended. The caller holds mu.
 func (l *Loop) handlerOf(s Slot) Handler {
-	if e := &l.entries[s.at-1]; e.round == s.round {
+	if e := l.entry(s); e.round == s.round {
 		return e.handler
 	}
 	return nil
+}
+
+func (l *Loop) entry(s Slot) *entry {
+	return &l.chunks[(s.at-1)/chunkSize].entries[(s.at-1)%chunkSize]
 }
 
 func (l *Loop) dispatch(s Slot, events uint32) {
@@ -205,19 +224,22 @@ func (s Slot) event(events uint32) *unix.EpollEvent {
 // take finds a free entry for h. The caller holds mu.
 func (l *Loop) take(h Handler) Slot {
 	if len(l.unused) == 0 {
-		l.entries = append(l.entries, entry{})
-		l.unused = append(l.unused, uint32(len(l.entries)))
+		l.chunks = append(l.chunks, &chunk{loop: l})
+		for at := len(l.chunks) * chunkSize; at > (len(l.chunks)-1)*chunkSize; at-- {
+			l.unused = append(l.unused, uint32(at))
+		}
 	}
-	at := l.unused[len(l.unused)-1]
+	s := Slot{at: l.unused[len(l.unused)-1]}
 	l.unused = l.unused[:len(l.unused)-1]
-	l.entries[at-1].handler = h
-	return Slot{at, l.entries[at-1].round}
+	e := l.entry(s)
+	e.handler, s.round = h, e.round
+	return s
 }
 
 // put frees an entry: events that are on their way name an old round. The
 // caller holds mu.
 func (l *Loop) put(s Slot) {
-	if e := &l.entries[s.at-1]; e.round == s.round && e.handler != nil {
+	if e := l.entry(s); e.round == s.round && e.handler != nil {
 		e.handler = nil
 		e.round++
 		l.unused = append(l.unused, s.at)
@@ -265,6 +287,72 @@ func (l *Loop) Again(s Slot) {
 	}
 }
 
+// remind calls Expire of a handler that is an Expirer, as a Timer would at the
+// tick. A later call replaces an earlier one. That of somebody who had the slot
+// before may still come.
+func (l *Loop) remind(s Slot, tick int32) {
+	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		return
+	}
+	c := l.chunks[(s.at-1)/chunkSize]
+	l.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.entries[(s.at-1)%chunkSize].remind = tick
+	c.wake(tick)
+}
+
+// wake sets the timer, if it is not set to an earlier tick. The caller holds mu.
+func (c *chunk) wake(tick int32) {
+	if c.set == 0 || tick < c.set {
+		c.set = tick
+		c.loop.setTick(&c.timer, int64(tick), c)
+	}
+}
+
+// Expire reminds those whose time has come.
+func (c *chunk) Expire() {
+	var due [chunkSize]Expirer
+	for _, e := range due[:c.takeDue(&due)] {
+		e.Expire()
+	}
+}
+
+func (c *chunk) takeDue(due *[chunkSize]Expirer) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.loop.Ticks()
+	c.set = 0
+	next := int32(never)
+	for i := range c.entries {
+		switch e := &c.entries[i]; {
+		case e.remind == 0:
+		case int64(e.remind) > now:
+			next = min(next, e.remind)
+		default:
+			e.remind = 0
+			if who, ok := c.loop.expirer(e); ok {
+				due[n] = who
+				n++
+			}
+		}
+	}
+	if next != never {
+		c.wake(next)
+	}
+	return n
+}
+
+// expirer is the handler of an entry, if it is one.
+func (l *Loop) expirer(e *entry) (who Expirer, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	who, ok = e.handler.(Expirer)
+	return who, ok
+}
+
 // interrupt wakes Run.
 func (l *Loop) interrupt() {
 	l.mu.Lock()
@@ -277,14 +365,16 @@ func (l *Loop) interrupt() {
 func (l *Loop) end() {
 	l.mu.Lock()
 	l.ended = true
-	entries := l.entries
-	l.entries, l.unused, l.again = nil, nil, nil
+	chunks := l.chunks
+	l.chunks, l.unused, l.again = nil, nil, nil
 	l.wheel.heads, l.wheel.count = [buckets]*Timer{}, 0
 	l.file.Close()
 	l.mu.Unlock()
-	for _, e := range entries {
-		if e.handler != nil {
-			e.handler.Stopped()
+	for _, c := range chunks {
+		for i := range c.entries {
+			if h := c.entries[i].handler; h != nil {
+				h.Stopped()
+			}
 		}
 	}
 	l.crew.end()

@@ -5,15 +5,6 @@ import (
 	"time"
 )
 
-// parking is what a parked Socket has instead of a goroutine. Its timer is not
-// moved by every Park: when it fires early it is set again.
-type parking struct {
-	owner Resumer
-	timer Timer
-	set   int32 // tick of the timer; 0 is none
-	until int32 // tick of the limit; 0 is none
-}
-
 // Resumer owns a Socket that is parked.
 type Resumer interface {
 	// Resume is called once, on a goroutine of its own, when the parking ends.
@@ -39,13 +30,15 @@ func (s *Socket) Park(limit time.Duration, owner Resumer) error {
 	}
 	s.in.disarm()
 	s.out.disarm()
-	s.parking.owner, s.parking.until = owner, 0
+	s.owner = owner
+	end := int64(never)
 	if limit > 0 {
-		s.parkUntil(s.loop.tickAfter(limit))
+		end = s.loop.tickAfter(limit)
 	}
 	if at := s.in.deadline.Load(); at != 0 {
-		s.parkUntil(s.loop.tickAt(epoch.Add(time.Duration(at))))
+		end = min(end, s.loop.tickAt(epoch.Add(time.Duration(at))))
 	}
+	s.parkFor(end)
 	// An event comes before this and leaves fresh, or after it and sees parked.
 	state := s.state.Or(parked) | parked
 	switch {
@@ -59,16 +52,28 @@ func (s *Socket) Park(limit time.Duration, owner Resumer) error {
 	return nil
 }
 
+// never is the tick at which no parking ends: 34 years from the start of the
+// loop.
+const never = math.MaxInt32
+
+// parkFor sets the tick that ends a parking. The loop is not told of a later one
+// than before: when it reminds us too early, it is told again. Once it has
+// nothing to remind us of, until is 0. The caller holds mu.
+func (s *Socket) parkFor(tick int64) {
+	at := int32(min(max(tick, 1), never))
+	switch {
+	case s.until == 0 && at == never:
+		return
+	case s.until == 0 || at < s.until:
+		s.loop.remind(s.slot, at)
+	}
+	s.until = at
+}
+
 // parkUntil shortens the parking to a tick of the loop. The caller holds mu.
 func (s *Socket) parkUntil(tick int64) {
-	p := &s.parking
-	at := int32(min(tick, math.MaxInt32)) // 34 years from the start of the loop
-	if p.until == 0 || at < p.until {
-		p.until = at
-	}
-	if p.set == 0 || p.set > p.until {
-		p.set = p.until
-		s.loop.setTick(&p.timer, int64(p.set), (*parkTimer)(s))
+	if s.until == 0 || tick < int64(s.until) {
+		s.parkFor(tick)
 	}
 }
 
@@ -78,26 +83,23 @@ func (s *Socket) unpark(readable bool) {
 		return
 	}
 	s.state.And(^uint64(parked))
-	owner := s.parking.owner
-	s.parking.owner = nil
+	owner := s.owner
+	s.owner = nil
 	s.loop.crew.run(owner, readable)
 }
 
-// parkTimer is a Socket as the wheel sees it.
-type parkTimer Socket
-
 // Expire ends the parking if its limit has passed.
-func (t *parkTimer) Expire() {
-	s := (*Socket)(t)
+func (h *inLoop) Expire() {
+	s := (*Socket)(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := &s.parking
-	p.set = 0
+	until := s.until
+	s.until = 0
 	switch {
-	case s.state.Load()&(parked|closed) != parked || p.until == 0:
-	case s.loop.Ticks() >= int64(p.until):
+	case s.state.Load()&(parked|closed) != parked || until == 0:
+	case s.loop.Ticks() >= int64(until):
 		s.unpark(false)
 	default:
-		s.parkUntil(int64(p.until))
+		s.parkFor(int64(until))
 	}
 }

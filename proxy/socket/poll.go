@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"math"
 	"os"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ const (
 // sleeps in it; the loop, timers and Close wake him.
 type direction struct {
 	news     atomic.Uint32
+	timeout  milliseconds // of each wait, for writing alone
 	deadline atomic.Int64 // on the clock of now; 0 is none. Changed with mu held
 	bed      *bed         // made by the first sleep, with mu held
 }
@@ -36,11 +38,20 @@ type bed struct {
 // writing is the direction with a limit for each wait.
 type writing struct {
 	direction
-	timeout atomic.Int64 // time.Duration of the write timeout
-	till    int64        // when it ends, mu; 0 is never
-	left    int32        // bytes that the peer had not taken when it last took some
-	outward bool         // mu; the loop tells when the kernel takes bytes again
+	till    int64 // when the timeout ends, mu; 0 is never
+	left    int32 // bytes that the peer had not taken when it last took some
+	outward bool  // mu; the loop tells when the kernel takes bytes again
 }
+
+// milliseconds is a time.Duration that is rounded up to them, and 24 days at
+// most.
+type milliseconds struct{ n atomic.Int32 }
+
+// Load returns nanoseconds.
+func (m *milliseconds) Load() int64 { return int64(m.n.Load()) * 1e6 }
+
+// Store takes nanoseconds.
+func (m *milliseconds) Store(d int64) { m.n.Store(int32(min((d+1e6-1)/1e6, math.MaxInt32))) }
 
 // epoch begins the clock of deadlines; never changed.
 var epoch = time.Now()

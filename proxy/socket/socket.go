@@ -19,17 +19,59 @@ type Socket struct {
 	in    direction
 	out   writing
 
-	mu       sync.Mutex
-	detached chan struct{} // mu; closed, if there is one, when nobody uses the descriptor any more
-	loop     *Loop         // mu; fixed once the state says joined
-	slot     Slot          // mu; registration with loop
-	parking  parking       // mu
+	mu    sync.Mutex
+	loop  *Loop   // mu; fixed once the state says joined
+	slot  Slot    // mu; registration with loop
+	owner Resumer // mu; while parked
 
-	watcher atomic.Pointer[watcher] // made by the first Watch
+	watcher atomic.Pointer[watcher] // made when it is needed first
+	*spare                          // noSpare, or made when it is needed first
+	origin  *origin                 // nil when there is nothing to say
+	remote  address
+	until   int32 // mu; tick of the loop that ends the parking, see parkUntil
+}
 
-	ahead  []byte // read before, handed out first; owned by the reader
-	remote netip.AddrPort
-	origin *origin // nil when there is nothing to say
+// spare is what few sockets have for long.
+type spare struct {
+	ahead []byte         // read before, handed out first; owned by the reader
+	zoned netip.AddrPort // a remote address that has a zone
+}
+
+var noSpare = new(spare) // never changed
+
+// spares makes room for what few sockets have.
+func (s *Socket) spares() *spare {
+	if s.spare == noSpare {
+		s.spare = new(spare)
+	}
+	return s.spare
+}
+
+// address is a netip.AddrPort in less room, without its zone.
+type address struct {
+	ip   [16]byte
+	port uint16
+	kind kind
+}
+
+type kind uint8
+
+const (
+	absent kind = iota
+	ipv4
+	ipv6
+	withZone // to be found elsewhere
+)
+
+func (s *Socket) setRemote(a netip.AddrPort) {
+	s.remote = address{a.Addr().As16(), a.Port(), ipv6}
+	switch ip := a.Addr(); {
+	case ip.Is4():
+		s.remote.kind = ipv4
+	case ip.Zone() != "":
+		s.remote.kind = withZone
+		s.spares().zoned = a
+	}
 }
 
 var _ net.Conn = (*Socket)(nil)
@@ -49,7 +91,7 @@ func (o *origin) closed() {
 // New takes ownership of a connected, non-blocking descriptor. An invalid
 // local address is looked up when it is asked for.
 func New(fd int, remote, local netip.AddrPort) *Socket {
-	s := &Socket{fd: fd, remote: remote}
+	s := &Socket{fd: fd, spare: noSpare}
 	if local.IsValid() {
 		s.origin = &origin{local: local}
 	}
@@ -58,7 +100,9 @@ func New(fd int, remote, local netip.AddrPort) *Socket {
 		// A Unix socket hands out what was sent with descriptors piece by
 		// piece: a short read does not say that nothing is left.
 		s.state.Store(1 | thorough)
+		return s
 	}
+	s.setRemote(remote)
 	return s
 }
 
@@ -74,13 +118,13 @@ func (s *Socket) UseLoop(l *Loop) {
 }
 
 // Unread makes b the next bytes that Read returns; the Socket keeps b.
-func (s *Socket) Unread(b []byte) { s.ahead = append(b[:len(b):len(b)], s.ahead...) }
+func (s *Socket) Unread(b []byte) { s.spares().ahead = append(b[:len(b):len(b)], s.ahead...) }
 
 // Ahead is what Unread gave back and nobody has read yet.
 func (s *Socket) Ahead() []byte { return s.ahead }
 
 func (s *Socket) takeAhead(p []byte) int {
-	n := copy(p, s.ahead)
+	n := copy(p, s.ahead) // there is something
 	if s.ahead = s.ahead[n:]; len(s.ahead) == 0 {
 		s.ahead = nil
 	}
@@ -88,7 +132,18 @@ func (s *Socket) takeAhead(p []byte) int {
 }
 
 // Remote is the peer's address; invalid for a Unix socket.
-func (s *Socket) Remote() netip.AddrPort { return s.remote }
+func (s *Socket) Remote() netip.AddrPort {
+	ip := netip.AddrFrom16(s.remote.ip)
+	switch s.remote.kind {
+	case absent:
+		return netip.AddrPort{}
+	case withZone:
+		return s.zoned
+	case ipv4:
+		ip = ip.Unmap()
+	}
+	return netip.AddrPortFrom(ip, s.remote.port)
+}
 
 // Local is our own address; invalid for a Unix socket and for a closed one. It
 // costs a system call unless it was given to New, or a listener accepted the
@@ -97,7 +152,7 @@ func (s *Socket) Local() netip.AddrPort {
 	if s.origin != nil {
 		return s.origin.local
 	}
-	if !s.remote.IsValid() || s.enter(0) != nil {
+	if s.remote.kind == absent || s.enter(0) != nil {
 		return netip.AddrPort{}
 	}
 	defer s.leave()
@@ -105,7 +160,7 @@ func (s *Socket) Local() netip.AddrPort {
 }
 
 // RemoteAddr and LocalAddr complete net.Conn.
-func (s *Socket) RemoteAddr() net.Addr { return netAddr(s.remote) }
+func (s *Socket) RemoteAddr() net.Addr { return netAddr(s.Remote()) }
 
 // LocalAddr is Local as a net.Addr.
 func (s *Socket) LocalAddr() net.Addr { return netAddr(s.Local()) }

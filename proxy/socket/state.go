@@ -56,12 +56,9 @@ func (s *Socket) release() {
 	defer s.mu.Unlock()
 	s.in.disarm()
 	s.out.disarm()
-	if s.parking.set != 0 {
-		s.loop.Cancel(&s.parking.timer)
-	}
-	if s.detached != nil {
+	if w := s.watcher.Load(); w != nil && w.detached != nil {
 		s.leaveLoop()
-		close(s.detached)
+		close(w.detached)
 	} else {
 		if !s.slot.free() {
 			s.loop.Forget(s.slot)
@@ -93,7 +90,9 @@ func (s *Socket) shut(detached chan struct{}) bool {
 		s.mu.Unlock()
 		return false
 	}
-	s.detached = detached
+	if detached != nil {
+		s.watching().detached = detached
+	}
 	s.in.tell()
 	s.out.tell()
 	s.unpark(false)
@@ -156,6 +155,6 @@ func (s *Socket) Detach() (fd int, ahead []byte, err error) {
 		}
 		<-alone
 	}
-	ahead, s.ahead = s.ahead, nil
+	ahead, s.spare = s.ahead, noSpare
 	return s.fd, ahead, nil
 }

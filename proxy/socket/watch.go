@@ -62,24 +62,29 @@ func (h *inLoop) Stopped() {
 // and must not call Watch. It costs a system call only on a Socket that has
 // never waited.
 func (s *Socket) Watch(gone func()) {
-	w := s.watcher.Load()
-	if w == nil {
-		if gone == nil {
-			return
-		}
-		s.watcher.CompareAndSwap(nil, new(watcher))
-		w = s.watcher.Load()
+	if gone == nil && s.watcher.Load() == nil {
+		return
 	}
+	w := s.watching()
 	w.set(gone)
 	if gone != nil && s.join() == nil && s.state.Load()&hungUp != 0 {
 		go w.tell()
 	}
 }
 
-// watcher is who is told of the end of the peer.
+// watcher is who is told of ends.
 type watcher struct {
-	mu   sync.Mutex // held while gone runs
-	gone func()     // mu
+	mu       sync.Mutex    // held while gone runs
+	gone     func()        // mu; told of the end of the peer
+	detached chan struct{} // the mutex of the Socket; closed, if there is one, when nobody uses the descriptor any more
+}
+
+// watching is the watcher, made if need be.
+func (s *Socket) watching() *watcher {
+	if s.watcher.Load() == nil {
+		s.watcher.CompareAndSwap(nil, new(watcher))
+	}
+	return s.watcher.Load()
 }
 
 func (w *watcher) set(gone func()) {
