@@ -173,6 +173,22 @@ func (b *requestBody) ReadAhead(p []byte) (n int, err error) {
 	return n, err
 }
 
+// whole is ReadAhead of all of a body of known length, of at most limit bytes,
+// without a copy; nil if that has not arrived.
+func (b *requestBody) whole(limit int) []byte {
+	b.prefetch(limit)
+	p := b.in.unread()
+	if b.err != nil || b.ended || b.mode != byLength || b.left > int64(len(p)) {
+		return nil
+	}
+	p = p[:b.left]
+	b.before = mark{b.framed, b.in.at, b.touched}
+	b.touched, b.left, b.ended = true, 0, true
+	b.in.at += len(p)
+	b.note(len(p), io.EOF)
+	return p
+}
+
 // Unread makes the n bytes that the last ReadAhead returned be read again.
 func (b *requestBody) Unread(n int) {
 	b.framed, b.in.at, b.touched = b.before.framed, b.before.at, b.before.touched

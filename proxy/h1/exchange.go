@@ -36,10 +36,13 @@ func takeExchange(c *Conn) *exchange {
 	x, ok := exchangePool.Get().(*exchange)
 	if !ok {
 		x = new(exchange)
-		x.in.r, x.in.size = (*clientReader)(x), smallBuffer
+		x.in.r = (*clientReader)(x)
 		x.stream.x, x.body.x = x, x
 	}
-	x.conn = c
+	x.conn, x.in.size = c, smallBuffer
+	if c.bodies {
+		x.in.size = mediumBuffer
+	}
 	return x
 }
 
@@ -84,6 +87,7 @@ func (x *exchange) describe() {
 // openBody readies the body that a complete head announced.
 func (x *exchange) openBody() {
 	r := &x.ex.Request
+	x.conn.bodies = r.Length > smallBuffer/2
 	if r.Length == 0 {
 		return
 	}

@@ -26,11 +26,11 @@ func (v *VM) send() error {
 	if r.Body == nil {
 		u.left = 0
 	}
-	out, undo, err := u.atHand(out)
+	out, rest, undo, err := u.atHand(out)
 	if err != nil {
 		return bodyFault(err)
 	}
-	n, err := v.rw.Write(out)
+	n, err := v.write(out, rest)
 	if v.sent = n > 0; err != nil {
 		if n == 0 {
 			undo.unread()
@@ -45,6 +45,15 @@ func (v *VM) send() error {
 	return nil
 }
 
+// write writes both, in one system call on a bare connection.
+func (v *VM) write(out, rest []byte) (int64, error) {
+	if v.bare != nil && len(rest) > 0 {
+		return v.bare.WriteBuffers(out, rest)
+	}
+	n, err := v.rw.Write(append(out, rest...))
+	return int64(n), err
+}
+
 // undo gives back what was read ahead of a body.
 type undo struct {
 	body ahead
@@ -57,23 +66,30 @@ func (u undo) unread() {
 	}
 }
 
-// atHand appends what has arrived of the body, framed, to the head in out.
-func (u *upload) atHand(out []byte) ([]byte, undo, error) {
+// atHand appends what has arrived of the body, framed, to the head in out. A
+// body that is in memory as a whole is not copied: it is the rest.
+func (u *upload) atHand(out []byte) (_, rest []byte, _ undo, err error) {
 	r := &u.v.ex.Request
 	room := out[len(out):cap(out)]
 	if r.Body == nil || len(room) < leastRoom {
-		return out, undo{}, nil
+		return out, nil, undo{}, nil
 	}
 	switch body := r.Body.(type) {
 	case ahead:
+		if b, ok := body.(*requestBody); ok && u.v.bare != nil {
+			if rest = b.whole(len(room)); rest != nil {
+				u.left = 0
+				return out, rest, undo{body, len(rest)}, nil
+			}
+		}
 		piece, n, err := u.readAhead(room, body)
 		// Within room, unless trailers made it longer.
-		return append(out, piece...), undo{body, n}, err
+		return append(out, piece...), nil, undo{body, n}, err
 	case buffered:
 		n, err := u.readBuffered(room, body)
-		return out[:len(out)+n], undo{}, err
+		return out[:len(out)+n], nil, undo{}, err
 	}
-	return out, undo{}, nil
+	return out, nil, undo{}, nil
 }
 
 // readAhead reads the taken bytes that are there of a body into room, and

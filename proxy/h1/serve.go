@@ -39,6 +39,7 @@ type Conn struct {
 	idle     bool       // mu; Serve waits for a request
 	used     bool       // a request was read; owned by Serve
 	silent   bool       // it was parked until a limit passed; owned by Serve
+	bodies   bool       // the request before had a body that a small buffer has hardly room for; owned by Serve
 	full     bool       // TLS may hold more of what it was asked for last; owned by Serve
 	draining atomic.Bool
 }
