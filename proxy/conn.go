@@ -29,15 +29,13 @@ const (
 // its end, or when it is parked.
 func (p *Proxy) ServePlain(ctx context.Context, s *socket.Socket) {
 	p.Metrics.Accepted(telemetry.HTTP)
-	client, ok := p.introduce(s, telemetry.HTTP)
-	if !ok {
+	if !p.announced(s) {
+		p.exchanges(ctx, s, s, nil, nil)
+	} else if client, ok := p.introduce(s, telemetry.HTTP); ok {
+		p.exchanges(ctx, s, s, nil, client)
+	} else {
 		p.Metrics.Closed(telemetry.HTTP)
-		return
 	}
-	if client.Addr == s.Remote() && client.Local == s.Local() {
-		client = nil // there was no PROXY header: the socket knows as much
-	}
-	p.exchanges(ctx, s, s, nil, client)
 }
 
 // ServeTLS serves one accepted connection of a TLS listener. It returns at its
@@ -108,11 +106,10 @@ func serverNameIn(room, sni []byte) []byte {
 func (p *Proxy) introduce(s *socket.Socket, kind telemetry.Kind) (*message.Client, bool) {
 	peer := s.Remote()
 	client := &message.Client{Addr: peer, Local: s.Local(), Peer: peer.Addr()}
-	snap := p.Snapshot()
-	if len(snap.ProxyProtocolFrom) == 0 || !trusted(snap.ProxyProtocolFrom, client.Peer) {
+	if !p.announced(s) {
 		return client, true
 	}
-	s.SetReadDeadline(deadline(snap.Timeouts.ClientHello))
+	s.SetReadDeadline(deadline(p.Snapshot().Timeouts.ClientHello))
 	header, err := proxyproto.Read(s)
 	s.SetReadDeadline(time.Time{})
 	if err != nil {
@@ -124,6 +121,12 @@ func (p *Proxy) introduce(s *socket.Socket, kind telemetry.Kind) (*message.Clien
 		client.Addr, client.Local = unmap(header.Source), unmap(header.Destination)
 	}
 	return client, true
+}
+
+// announced reports whether the peer has to send a PROXY header.
+func (p *Proxy) announced(s *socket.Socket) bool {
+	from := p.Snapshot().ProxyProtocolFrom
+	return len(from) > 0 && trusted(from, s.Remote().Addr())
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort {
