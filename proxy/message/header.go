@@ -65,8 +65,15 @@ func (h *Header) Lookup(name string) ([]byte, bool) {
 
 // DeleteFunc removes the fields for which del is true and keeps the order.
 func (h *Header) DeleteFunc(del func(*Field) bool) {
-	kept := h.fields[:0]
-	for i := range h.fields {
+	first := 0
+	for first < len(h.fields) && !del(&h.fields[first]) {
+		first++
+	}
+	if first == len(h.fields) {
+		return // as a rule
+	}
+	kept := h.fields[:first]
+	for i := first + 1; i < len(h.fields); i++ {
 		if !del(&h.fields[i]) {
 			kept = append(kept, h.fields[i])
 		}
