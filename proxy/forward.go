@@ -2,8 +2,9 @@ package proxy
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/base32"
+	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"strconv"
 
@@ -140,8 +141,8 @@ func (s *Snapshot) requestID(ex *message.Exchange) []byte {
 			return id
 		}
 	}
-	raw := ex.Scratch(16)[:16]
-	rand.Read(raw)
+	raw := binary.NativeEndian.AppendUint64(ex.Scratch(16), rand.Uint64()) // ChaCha8, seeded by the kernel
+	raw = binary.NativeEndian.AppendUint64(raw, rand.Uint64())
 	return idEncoding.AppendEncode(ex.Scratch(26), raw)
 }
 
