@@ -23,7 +23,7 @@ func (c *Conn) await() (arrived bool, err error) {
 	}
 	c.wake()
 	if err == nil {
-		c.used = true
+		c.history = used
 		return true, nil
 	}
 	if c.x != nil {
@@ -46,7 +46,7 @@ func (c *Conn) waitFirst() error {
 		if err := c.awaitByte(); err != nil {
 			return err
 		}
-	} else if c.used {
+	} else if c.history == used {
 		if err := c.bare.WaitReadable(time.Time{}); err != nil {
 			return err
 		}
@@ -82,7 +82,7 @@ func (c *Conn) awaitByte() error {
 
 // idleLimit is how long the client may take to begin a request; 0 is for ever.
 func (c *Conn) idleLimit() time.Duration {
-	if c.used {
+	if c.history == used {
 		return c.config.KeepAlive
 	}
 	return c.config.RequestHead

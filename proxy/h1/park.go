@@ -15,7 +15,7 @@ const errStay fault = "the connection holds more than its socket"
 // connection if not. Afterwards, unless it returns ErrParked or an error, c.x
 // holds them.
 func (c *Conn) park() error {
-	if c.silent {
+	if c.history == silent {
 		return os.ErrDeadlineExceeded
 	}
 	if c.bare == nil {
@@ -68,7 +68,9 @@ type parkedConn Conn
 
 // Resume has the owner go on.
 func (p *parkedConn) Resume(readable bool) {
-	p.silent = !readable
+	if !readable {
+		p.history = silent
+	}
 	p.owner.Again()
 }
 

@@ -37,12 +37,20 @@ type Conn struct {
 
 	mu       sync.Mutex // guards the read deadline and what decides it
 	idle     bool       // mu; Serve waits for a request
-	used     bool       // a request was read; owned by Serve
-	silent   bool       // it was parked until a limit passed; owned by Serve
+	history  history    // owned by Serve
 	bodies   bool       // the request before had a body that a small buffer has hardly room for; owned by Serve
 	full     bool       // TLS may hold more of what it was asked for last; owned by Serve
 	draining atomic.Bool
 }
+
+// history is what a connection has been through.
+type history uint8
+
+const (
+	untouched history = iota
+	used              // a request was read
+	silent            // it was parked until a limit passed
+)
 
 // NewConn prepares a connection. rw is s itself or the TLS connection over it;
 // deadlines, CloseWrite and the lingering close work on s. client is nil for a
@@ -102,7 +110,6 @@ func (c *Conn) Serve(ctx context.Context) error {
 func (c *Conn) identify() {
 	if c.client == nil {
 		c.client = message.Borrow(c.bare.Remote(), c.bare.Local())
-		c.client.Proto = message.HTTP1
 	}
 }
 

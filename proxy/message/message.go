@@ -126,26 +126,23 @@ type Client struct {
 	lent     bool // by Borrow
 }
 
-var clients = sync.Pool{New: func() any { return new(Client) }} // of Borrow
+var clients = sync.Pool{New: func() any { return &Client{Proto: HTTP1, lent: true} }} // of Borrow
 
 // Borrow is the Client of a plain connection of which nothing is known but its
 // addresses, for as long as it has something to do. Give gives it back.
 func Borrow(addr, local netip.AddrPort) *Client {
 	c := clients.Get().(*Client)
-	c.Addr, c.Local, c.Peer, c.lent = addr, local, addr.Addr(), true
+	c.Addr, c.Local, c.Peer = addr, local, addr.Addr()
 	return c
 }
 
 // Give ends the use of a Client that Borrow returned, unless something is
 // attached to it. It reports whether it did; another Client has to be kept.
+// Nobody may use c any more.
 func (c *Client) Give() bool {
-	c.mu.Lock()
-	keep := !c.lent || c.closed || len(c.attached) > 0
-	c.mu.Unlock()
-	if keep {
+	if !c.lent || c.closed || len(c.attached) > 0 {
 		return false
 	}
-	*c = Client{}
 	clients.Put(c)
 	return true
 }
