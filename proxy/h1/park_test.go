@@ -25,6 +25,11 @@ type parking struct {
 }
 
 func newParking(t *testing.T, config *Config, secure bool) *parking {
+	client := &message.Client{Proto: message.HTTP1, TLS: secure}
+	return startParking(t, config, secure, client, handlerFunc(func(ex *message.Exchange) { answer(ex, "ok") }))
+}
+
+func startParking(t *testing.T, config *Config, secure bool, client *message.Client, h message.Handler) *parking {
 	t.Helper()
 	loop, err := socket.NewLoop()
 	if err != nil {
@@ -37,8 +42,6 @@ func newParking(t *testing.T, config *Config, secure bool) *parking {
 	ours, peer := pair(t)
 	ours.UseLoop(loop)
 	p := &parking{t: t, client: peer, ended: make(chan error, 1)}
-	h := handlerFunc(func(ex *message.Exchange) { answer(ex, "ok") })
-	client := &message.Client{Addr: ours.Remote(), Proto: message.HTTP1, TLS: secure}
 	var rw io.ReadWriter = ours
 	var records *socket.Records
 	if secure {
@@ -152,6 +155,52 @@ func TestRequestInPieces(t *testing.T) {
 
 // TestPipelinedIsNotParked has requests that were read ahead: nobody would be
 // told of them.
+// TestLentClient has connections that know their addresses alone.
+func TestLentClient(t *testing.T) {
+	seen := make(chan *message.Client, 1)
+	p := startParking(t, &defaults, false, nil, handlerFunc(func(ex *message.Exchange) {
+		seen <- &message.Client{Addr: ex.Client.Addr, Local: ex.Client.Local, Proto: ex.Client.Proto}
+		answer(ex, "ok")
+	}))
+	remote, local := p.conn.bare.Remote(), p.conn.bare.Local()
+	for i := range int32(3) {
+		p.parked(i + 1)
+		p.send(parkedGet)
+		p.read(1)
+		if c := <-seen; c.Addr != remote || c.Local != local || c.Proto != message.HTTP1 {
+			t.Errorf("the client is %+v", c)
+		}
+	}
+	if p.parked(4); p.conn.client != nil {
+		t.Error("a parked connection keeps its Client")
+	}
+}
+
+// TestLentClientIsKept has a VM's connection attached to a lent Client.
+func TestLentClientIsKept(t *testing.T) {
+	vm := &attachment{closed: make(chan struct{})}
+	found := make(chan bool, 1)
+	p := startParking(t, &defaults, false, nil, handlerFunc(func(ex *message.Exchange) {
+		found <- ex.Client.Detach("vm") == vm
+		ex.Client.Attach("vm", vm)
+		answer(ex, "ok")
+	}))
+	for i := range int32(3) {
+		p.parked(i + 1)
+		p.send(parkedGet)
+		p.read(1)
+		if <-found != (i > 0) {
+			t.Errorf("request %d: found %v", i, i == 0)
+		}
+	}
+	p.client.Close()
+	<-vm.closed
+}
+
+type attachment struct{ closed chan struct{} }
+
+func (c *attachment) Close() error { close(c.closed); return nil }
+
 func TestPipelinedIsNotParked(t *testing.T) {
 	plainAndTLS(t, &defaults, func(p *parking) {
 		p.parked(1)

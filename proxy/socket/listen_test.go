@@ -3,6 +3,7 @@ package socket
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"testing"
@@ -66,6 +67,50 @@ func TestListenOneFamily(t *testing.T) {
 			c.Close()
 		}
 		l.Close()
+	}
+}
+
+// TestSocketsShareTheirOrigin is about sockets of a listener of all addresses.
+func TestSocketsShareTheirOrigin(t *testing.T) {
+	l, err := Listen("0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var origins []*origin
+	for _, host := range []string{"127.0.0.1", "127.0.0.1", "127.0.0.2"} {
+		at := netip.AddrPortFrom(netip.MustParseAddr(host), l.Addr().Port())
+		c, err := net.Dial("tcp", at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if s.Local() != at {
+			t.Errorf("local %v, want %v", s.Local(), at)
+		}
+		origins = append(origins, s.origin)
+	}
+	if origins[0] != origins[1] || origins[0] == origins[2] || l.Open() != 3 {
+		t.Errorf("origins %p, of %d", origins, l.Open())
+	}
+}
+
+func TestRemoteAddresses(t *testing.T) {
+	for _, text := range []string{"192.0.2.1:1", "[2001:db8::1]:65535", "[fe80::1%eth0]:80", "[::]:0", "0.0.0.0:0"} {
+		a := netip.MustParseAddrPort(text)
+		s := New(-1, a, listenerAddr)
+		s.Unread([]byte("x"))
+		if s.Remote() != a || s.Local() != listenerAddr || s.RemoteAddr().String() != text {
+			t.Errorf("remote %v, local %v, want %v", s.Remote(), s.Local(), a)
+		}
+	}
+	if s := New(-1, nowhere, nowhere); s.Remote().IsValid() || s.Local().IsValid() {
+		t.Errorf("remote %v, local %v", s.Remote(), s.Local())
 	}
 }
 

@@ -117,6 +117,58 @@ type expirer func()
 
 func (e expirer) Expire() { e() }
 
+// reminded is a handler that counts.
+type reminded struct {
+	slot  Slot
+	at    int32
+	times int
+}
+
+func (r *reminded) Ready(uint32) {}
+func (r *reminded) Stopped()     {}
+func (r *reminded) Expire()      { r.times++ }
+
+// TestRemindersAgainstModel reminds handlers in several chunks at random ticks.
+func TestRemindersAgainstModel(t *testing.T) {
+	l, err := NewLoop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	all := make([]reminded, 2*chunkSize+10)
+	for i := range all {
+		l.mu.Lock()
+		all[i].slot = l.take(&all[i])
+		l.mu.Unlock()
+	}
+	if n := len(l.chunks); n != 3 {
+		t.Fatalf("%d chunks", n)
+	}
+	for now := int64(1); now < 1000; now += 1 + r.Int64N(30) {
+		l.clock.Store(now)
+		for _, c := range l.chunks {
+			if c.set != 0 && int64(c.set) <= now {
+				c.Expire()
+			}
+		}
+		for i := range all {
+			h := &all[i]
+			due := h.at != 0 && int64(h.at) <= now
+			if due != (h.times == 1) || h.times > 1 {
+				t.Fatalf("tick %d: due at %d, reminded %d times", now, h.at, h.times)
+			}
+			if h.times = 0; due {
+				h.at = 0
+			}
+			if r.IntN(20) == 0 {
+				h.at = int32(now) + 1 + r.Int32N(200)
+				l.remind(h.slot, h.at)
+			}
+		}
+	}
+	l.end()
+}
+
 // level takes one byte for each event.
 type level struct {
 	fd   int
