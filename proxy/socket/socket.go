@@ -47,6 +47,15 @@ func (s *Socket) spares() *spare {
 	return s.spare
 }
 
+// emptied forgets what was read ahead.
+func (s *Socket) emptied() {
+	if s.remote.kind == withZone {
+		s.ahead = nil
+	} else {
+		s.spare = noSpare
+	}
+}
+
 // address is a netip.AddrPort in less room, without its zone.
 type address struct {
 	ip   [16]byte
@@ -126,7 +135,7 @@ func (s *Socket) Ahead() []byte { return s.ahead }
 func (s *Socket) takeAhead(p []byte) int {
 	n := copy(p, s.ahead) // there is something
 	if s.ahead = s.ahead[n:]; len(s.ahead) == 0 {
-		s.ahead = nil
+		s.emptied()
 	}
 	return n
 }

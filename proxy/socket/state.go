@@ -155,6 +155,8 @@ func (s *Socket) Detach() (fd int, ahead []byte, err error) {
 		}
 		<-alone
 	}
-	ahead, s.spare = s.ahead, noSpare
+	if ahead = s.ahead; ahead != nil {
+		s.emptied()
+	}
 	return s.fd, ahead, nil
 }
