@@ -287,9 +287,15 @@ func (l *Loop) Again(s Slot) {
 	}
 }
 
-// remind calls Expire of a handler that is an Expirer, as a Timer would at the
-// tick. A later call replaces an earlier one. That of somebody who had the slot
-// before may still come.
+// forgetful is a Handler that may ask to be reminded.
+type forgetful interface {
+	// reminded is called as Expirer.Expire is. It may be for somebody who had
+	// the slot before.
+	reminded()
+}
+
+// remind has a forgetful handler reminded at a tick. A later call replaces an
+// earlier one.
 func (l *Loop) remind(s Slot, tick int32) {
 	l.mu.Lock()
 	if l.ended {
@@ -314,13 +320,13 @@ func (c *chunk) wake(tick int32) {
 
 // Expire reminds those whose time has come.
 func (c *chunk) Expire() {
-	var due [chunkSize]Expirer
-	for _, e := range due[:c.takeDue(&due)] {
-		e.Expire()
+	var due [chunkSize]forgetful
+	for _, who := range due[:c.takeDue(&due)] {
+		who.reminded()
 	}
 }
 
-func (c *chunk) takeDue(due *[chunkSize]Expirer) (n int) {
+func (c *chunk) takeDue(due *[chunkSize]forgetful) (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.loop.Ticks()
@@ -333,7 +339,7 @@ func (c *chunk) takeDue(due *[chunkSize]Expirer) (n int) {
 			next = min(next, e.remind)
 		default:
 			e.remind = 0
-			if who, ok := c.loop.expirer(e); ok {
+			if who, ok := c.loop.forgetful(e); ok {
 				due[n] = who
 				n++
 			}
@@ -345,11 +351,11 @@ func (c *chunk) takeDue(due *[chunkSize]Expirer) (n int) {
 	return n
 }
 
-// expirer is the handler of an entry, if it is one.
-func (l *Loop) expirer(e *entry) (who Expirer, ok bool) {
+// forgetful is the handler of an entry, if it is one.
+func (l *Loop) forgetful(e *entry) (who forgetful, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	who, ok = e.handler.(Expirer)
+	who, ok = e.handler.(forgetful)
 	return who, ok
 }
 

@@ -117,16 +117,16 @@ type expirer func()
 
 func (e expirer) Expire() { e() }
 
-// reminded is a handler that counts.
-type reminded struct {
+// visitor is a handler that counts how often it is reminded.
+type visitor struct {
 	slot  Slot
 	at    int32
 	times int
 }
 
-func (r *reminded) Ready(uint32) {}
-func (r *reminded) Stopped()     {}
-func (r *reminded) Expire()      { r.times++ }
+func (v *visitor) Ready(uint32) {}
+func (v *visitor) Stopped()     {}
+func (v *visitor) reminded()    { v.times++ }
 
 // TestRemindersAgainstModel reminds handlers in several chunks at random ticks.
 func TestRemindersAgainstModel(t *testing.T) {
@@ -135,7 +135,7 @@ func TestRemindersAgainstModel(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := rand.New(rand.NewPCG(1, 2))
-	all := make([]reminded, 2*chunkSize+10)
+	all := make([]visitor, 2*chunkSize+10)
 	for i := range all {
 		l.mu.Lock()
 		all[i].slot = l.take(&all[i])

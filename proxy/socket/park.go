@@ -88,8 +88,8 @@ func (s *Socket) unpark(readable bool) {
 	s.loop.crew.run(owner, readable)
 }
 
-// Expire ends the parking if its limit has passed.
-func (h *inLoop) Expire() {
+// reminded ends the parking if its limit has passed.
+func (h *inLoop) reminded() {
 	s := (*Socket)(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
