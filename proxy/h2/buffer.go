@@ -46,12 +46,21 @@ func give(b []byte) {
 	}
 }
 
-// output gathers frames. It is an io.Writer for the Framer and for hpack.
-type output struct{ b []byte }
+// output gathers frames. It is an io.Writer for the Framer and for hpack. Each
+// write has a buffer of the pool's, which is in the processor's cache where one
+// of the connection's own would not be.
+type output struct {
+	b     []byte
+	usual int // length of the last write
+}
 
 // grow makes room for n more bytes.
 func (o *output) grow(n int) {
 	if cap(o.b)-len(o.b) >= n {
+		return
+	}
+	if o.b == nil {
+		o.b = take(max(n, o.usual))
 		return
 	}
 	larger := append(take(len(o.b)+n), o.b...)

@@ -7,9 +7,10 @@
 //
 // mux.go is what both sides share: one reader goroutine per connection, its
 // streams, and the frames to be written. A stream appends frames to the
-// connection's output under its lock; whoever flushes first writes for
-// everybody, outside the lock, and takes what was appended meanwhile into the
-// next write. There is no writer goroutine to hand over to. schedule.go
+// connection's output under its lock; whoever flushes first lets the others
+// append theirs, then writes for everybody, outside the lock, and takes what
+// was appended meanwhile into the next write. Who fills the output writes it
+// at once. There is no writer goroutine to hand over to. schedule.go
 // decides whose DATA is next when the client or the network is slower than
 // the VMs (RFC 9218, with a floor of fairness).
 //

@@ -71,9 +71,9 @@ type mux struct {
 	stopping error // why the reader shall end; set with its deadline
 
 	out      output
-	spare    []byte // the buffer that was written last, to be used again
 	batch    uint32 // counts the writes: a frame can be changed while its batch is not written
 	flushing bool
+	yielding bool      // somebody is about to flush
 	drained  sync.Cond // flushing became false
 	enc      encoder
 	lower    []byte   // scratch of fieldName
@@ -210,8 +210,6 @@ func (m *mux) farewell(last uint32, err error) {
 	}
 	b := m.out.b
 	m.out.b = nil
-	give(m.spare)
-	m.spare = nil
 	m.mu.Unlock()
 	if gone {
 		m.wire.Close()

@@ -77,6 +77,38 @@ func TestFullOutputIsWritten(t *testing.T) {
 	call.Finish()
 }
 
+// TestWhoFillsTheOutputWritesIt and does not wait for somebody who is about to,
+// but leaves what comes then to him.
+func TestWhoFillsTheOutputWritesIt(t *testing.T) {
+	cc, p := fake(t)
+	first, done1 := begin(t, cc, exchangeFor("GET", "/", nil, 0), 0)
+	id := p.request().StreamID
+	cc.occupy(t)
+	cc.full()
+	cc.mu.Lock()
+	cc.flushing, cc.yielding = false, true
+	cc.mu.Unlock()
+	second, done2 := begin(t, cc, exchangeFor("GET", "/", nil, 0), 0)
+	eventually(t, "what filled the output is written", func() bool {
+		cc.mu.Lock()
+		defer cc.mu.Unlock()
+		return second.opened && !cc.flushing && len(cc.out.b) > 0 && len(cc.out.b) < maxOut
+	})
+	cc.mu.Lock()
+	cc.yielding = false
+	cc.flush()
+	cc.mu.Unlock()
+	p.headers(id, true, ":status", "204")
+	p.headers(p.request().StreamID, true, ":status", "204")
+	for _, done := range []<-chan error{done1, done2} {
+		if err := answers(t, done); err != nil {
+			t.Error(err)
+		}
+	}
+	first.Finish()
+	second.Finish()
+}
+
 // TestTurnThatIsNotUsed goes to the next: a call that is granted its turn just
 // after the VM's GOAWAY does not begin.
 func TestTurnThatIsNotUsed(t *testing.T) {

@@ -38,20 +38,29 @@ func (m *mux) flush() (released bool) {
 	if m.flushing || len(m.out.b) == 0 || m.dead != nil {
 		return false
 	}
-	m.flushing = true
-	if m.busy.Load() > 1 {
-		// Others are about to add frames: let them, it saves system calls.
+	if len(m.out.b) < maxOut && m.busy.Load() > 1 {
+		// Others are about to add frames: let them, it saves system calls. Who
+		// fills the output writes it, while it is in the processor's cache.
+		if m.yielding {
+			return false
+		}
+		m.yielding = true
 		m.mu.Unlock()
 		runtime.Gosched()
 		m.mu.Lock()
+		m.yielding = false
+		if m.flushing || m.dead != nil {
+			return true
+		}
 	}
+	m.flushing = true
 	m.writeOut(flushRounds)
 	return true
 }
 
 // kick is flush for a goroutine that must not wait: the reader's and timers.
 func (m *mux) kick() {
-	if m.flushing || len(m.out.b) == 0 || m.dead != nil {
+	if m.flushing || m.yielding || len(m.out.b) == 0 || m.dead != nil {
 		return
 	}
 	m.flushing = true
@@ -78,34 +87,20 @@ func (m *mux) writeOut(rounds int) {
 			return
 		}
 		b := m.out.b
-		m.out.b, m.spare = m.spare[:0], nil
+		m.out.b, m.out.usual = nil, len(b)
 		m.batch++
 		m.grant()
 		m.mu.Unlock()
 		_, err := m.rw.Write(b)
 		m.mu.Lock()
-		m.keep(b)
+		give(b)
 		if err != nil {
 			m.stop(err)
 			m.dead = err
 		}
 	}
 	m.flushing = false
-	if m.busy.Load() == 0 && len(m.out.b) == 0 {
-		give(m.out.b)
-		give(m.spare)
-		m.out.b, m.spare = nil, nil
-	}
 	m.drained.Broadcast()
-}
-
-// keep makes a written buffer the spare one.
-func (m *mux) keep(b []byte) {
-	if cap(b) > largeBuffer || m.spare != nil {
-		give(b)
-		return
-	}
-	m.spare = b[:0]
 }
 
 // startFrame appends a frame header whose length is not known yet.
@@ -150,7 +145,9 @@ func (s *stream) sendData(p []byte) (done int, err error) {
 				m.writer = s
 			}
 			m.flush()
-			m.writer = nil
+			if m.writer == s { // not another one's, who wrote while s yielded
+				m.writer = nil
+			}
 		}
 	}
 	m.grant() // not before: with more to send, s competes for the next turn
