@@ -194,6 +194,44 @@ func TestIntakeLeavesTheRest(t *testing.T) {
 	}
 }
 
+// TestIntakeOfALateHello: it comes before what is left to do begins, or after.
+func TestIntakeOfALateHello(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		m := newMouth(t, parrot(t), direct)
+		l, err := socket.Listen("127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		m.addr = l.Addr().String()
+		c := m.send(nil)
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest := m.proxy.NewIntake(t.Context()).Take(s)
+		if rest == nil {
+			t.Fatal("nothing is left to do")
+		}
+		first := clientHello(t, "pass.test")
+		var group sync.WaitGroup
+		if late {
+			group.Go(rest)
+		}
+		c.Write(first)
+		if !late {
+			s.WaitReadable(time.Now().Add(10 * time.Second))
+			rest()
+		}
+		c.CloseWrite()
+		if b, err := io.ReadAll(c); string(b) != string(first) || err != nil {
+			t.Errorf("late %v: %d bytes, %v", late, len(b), err)
+		}
+		group.Wait()
+		m.ended()
+	}
+}
+
 // TestIntakeFinishes is a VM that does not answer the connect at once.
 func TestIntakeFinishes(t *testing.T) {
 	slow := direct
@@ -242,7 +280,7 @@ func BenchmarkHelloFound(b *testing.B) {
 	first := clientHello(b, "pass.test")
 	b.ReportAllocs()
 	for b.Loop() {
-		if !in.hello.Find(first) || string(serverNameIn(in.name[:0], in.hello.ServerName)) != "pass.test" {
+		if !in.room.hello.Find(first) || string(serverNameIn(in.room.name[:0], in.room.hello.ServerName)) != "pass.test" {
 			b.Fatal("not found")
 		}
 	}

@@ -42,8 +42,9 @@ func targetOf(to netip.AddrPort) (t target) {
 // which there must be something: the last packet of the handshake carries it.
 // It returns the descriptor, which is the caller's, and how many bytes of first
 // the kernel took. While the VM has not answered yet, as one on another machine
-// cannot have, the error is ErrWait and Finish goes on. The descriptor has
-// TCP_NODELAY alone: after a while Guard should follow.
+// cannot have, the error is ErrWait and Finish goes on. The descriptor has none
+// of Dial's options: before anything else is written NoDelay is to be called,
+// and after a while Guard.
 func (d *Dialer) Begin(to netip.AddrPort, first []byte) (fd, sent int, err error) {
 	t := targetOf(to)
 	fd, sent, err = t.begin(first)
@@ -60,11 +61,9 @@ func (t *target) begin(first []byte) (fd, sent int, err error) {
 	if err != nil {
 		return -1, 0, failed("socket", err)
 	}
-	for _, o := range [...]option{{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, {unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0}} {
-		if err = setOption(fd, o); err != nil {
-			closeFD(fd)
-			return -1, 0, failed("setsockopt", err)
-		}
+	if err = setOption(fd, option{unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0}); err != nil {
+		closeFD(fd)
+		return -1, 0, failed("setsockopt", err)
 	}
 	if err = t.connect(fd); err == nil {
 		sent, err = writeOnce(fd, first)
@@ -107,6 +106,7 @@ func (d *Dialer) Finish(ctx context.Context, to netip.AddrPort, fd int) (*Socket
 	t := targetOf(to)
 	s := New(fd, t.to, netip.AddrPort{})
 	s.loop = d.Loop
+	NoDelay(fd)
 	err := Guard(fd)
 	if err == nil {
 		err = s.finishConnect(ctx)
@@ -128,6 +128,10 @@ func (s *Socket) finishConnect(ctx context.Context) error {
 	defer s.leave()
 	return s.outcome(ctx)
 }
+
+// NoDelay has the kernel send what is written at once, although the peer has
+// not acknowledged what was written before.
+func NoDelay(fd int) { setOption(fd, option{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}) }
 
 // Guard has the kernel find out when a VM is gone: keep-alive after 15 s and
 // TCP_USER_TIMEOUT of 20 s, as Dial does. It is worth nothing in the first

@@ -38,6 +38,7 @@ func TestBegin(t *testing.T) {
 		if c.Remote() != s.Local() || c.Local() != l.Addr() {
 			t.Errorf("from %v to %v", c.Remote(), c.Local())
 		}
+		NoDelay(fd)
 		if v, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY); v != 1 || err != nil {
 			t.Error(v, err)
 		}
@@ -96,8 +97,10 @@ func TestFinish(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if v, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE); v != 1 || err != nil {
-		t.Error(v, err)
+	for _, o := range []option{{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1}, {unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}} {
+		if v, err := unix.GetsockoptInt(s.fd, o.level, o.name); v != o.value || err != nil {
+			t.Errorf("option %d is %d, %v", o.name, v, err)
+		}
 	}
 	if c.Remote() != s.Local() {
 		t.Errorf("from %v, %v", c.Remote(), s.Local())

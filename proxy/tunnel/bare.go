@@ -31,6 +31,7 @@ func (r *Relay) Bare(client, vm int, idle time.Duration, done Ender) Bare {
 	w := newWire(r.lane(), idle, done)
 	w.bare, w.guarded = true, false
 	w.ends[0].fd, w.ends[1].fd = client, vm
+	w.ends[1].slow = true
 	return Bare{w}
 }
 

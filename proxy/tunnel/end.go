@@ -31,6 +31,7 @@ type end struct {
 	broken   bool // reading or writing it has failed: in the end its peer is reset
 	over     bool // its flow has ended: passed on with the FIN, or undeliverable
 	copyOnly bool // it cannot be spliced
+	slow     bool // the kernel may hold a second write back: many get one only
 
 	held  []byte // read and not yet written to the peer
 	keep  *[]byte
@@ -145,11 +146,15 @@ func (e *end) flush() bool {
 }
 
 func (e *end) flushOnce() (int, error) {
+	if e.peer.slow {
+		e.peer.slow = false
+		socket.NoDelay(e.peer.fd)
+	}
 	if e.pipe != nil && e.pipe.Held() > 0 {
 		return e.pipe.Drain(e.peer.fd)
 	}
 	// What is left to read is the end, as a rule, and that is read at once.
-	n, err := sendOnce(e.peer.fd, e.held, e.ending && e.readable)
+	n, err := sendOnce(e.peer.fd, e.held, e.eof || e.ending && e.readable)
 	if err != nil {
 		return 0, err
 	}
@@ -201,13 +206,18 @@ func (e *end) fill() int {
 		e.readable = false
 	case err == unix.EINTR:
 	case err == io.EOF:
-		e.eof = true
-		e.wire.verdict.closed(e.side())
+		e.ended()
 	default:
 		e.lost = true
 		e.fail(err)
 	}
 	return 0
+}
+
+// ended notes that all was read of e.
+func (e *end) ended() {
+	e.eof, e.readable = true, false
+	e.wire.verdict.closed(e.side())
 }
 
 func (e *end) side() message.Side {

@@ -31,7 +31,11 @@ func (e *end) copy() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if n < len(scratch) && !e.thorough {
+	switch {
+	case n == len(scratch):
+	case e.ending && e.wire.bare:
+		e.ended() // of TCP: the end was behind these bytes already
+	case !e.thorough:
 		e.readable = false // and the next byte makes an event
 	}
 	e.held = scratch[:n]

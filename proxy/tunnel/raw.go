@@ -12,9 +12,9 @@ import (
 // does not block they are over sooner than it could do anything about them,
 // and the runtime's monitor thread has no reason to look after us.
 
-// readOnce is one read system call, io.EOF at the end.
+// readOnce is one recv system call, io.EOF at the end.
 func readOnce(fd int, p []byte) (int, error) {
-	n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), 0, 0, 0)
 	switch {
 	case errno != 0:
 		return 0, errno
