@@ -1,8 +1,13 @@
 package h2
 
-// maxOut is how many bytes of frames wait to be written before streams wait
-// with theirs. One header block or frame may exceed it.
+// maxOut is how many bytes of frames wait for a Flush, and how many to be
+// written before streams wait with theirs. One header block or frame may
+// exceed it.
 const maxOut = 48 << 10
+
+// maxData is the most that a DATA frame carries: with its header it fills a TLS
+// record.
+const maxData = maxFrame - frameHeader
 
 // fairly is how often the stream that has waited longest is served whatever
 // the priorities: nobody starves.
@@ -36,7 +41,7 @@ func (s *stream) reserve(n int) (int, error) {
 		case m.room(s) && (mine || m.granted == nil && !m.preferred(s)):
 			m.forget(s)
 			s.writeSince = zeroTime
-			return min(n, maxFrame, int(max(s.send, 0)), int(max(m.send, 0))), nil
+			return min(n, maxData, int(max(s.send, 0)), int(max(m.send, 0))), nil
 		default:
 			m.queue(s)
 			m.grant()

@@ -10,10 +10,6 @@ import (
 	"usher/proxy/message"
 )
 
-// flushAt is how many bytes are written without waiting for a Flush: a TLS
-// record.
-const flushAt = 16 << 10
-
 // flushRounds is how often one goroutine writes for the others before it goes
 // back to its own work.
 const flushRounds = 4
@@ -140,7 +136,7 @@ func (s *stream) sendData(p []byte) (done int, err error) {
 			m.budget.Explain(2 + n>>10)
 		}
 		p, done = p[n:], done+n
-		if len(m.out.b) >= flushAt && !m.flushing {
+		if len(m.out.b) >= maxOut && !m.flushing {
 			if len(p) > 0 {
 				m.writer = s
 			}
