@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"usher/proxy/message"
@@ -21,19 +20,10 @@ import (
 type Intake struct {
 	proxy *Proxy
 	ctx   context.Context
-	room  room
-}
-
-// room is the memory that taking a connection in needs.
-type room struct {
 	hello hello.Hello
 	name  [router.MaxHost]byte
 	first [16 << 10]byte
 }
-
-// rooms are of goroutines that begin with a connection whose hello was not
-// there at once. It was on its way, as a rule, and is there when they run.
-var rooms = sync.Pool{New: func() any { return new(room) }}
 
 // NewIntake makes an Intake whose connections have a context.
 func (p *Proxy) NewIntake(ctx context.Context) *Intake { return &Intake{proxy: p, ctx: ctx} }
@@ -46,40 +36,18 @@ func (i *Intake) Take(s *socket.Socket) (rest func()) {
 	if len(snap.ProxyProtocolFrom) > 0 {
 		return i.serve(s)
 	}
-	rest, waits := i.try(s, snap, &i.room)
-	if waits {
-		return func() { i.again(s) }
-	}
-	return rest
-}
-
-// again is Take once the client has had a moment, with all that is left to do.
-func (i *Intake) again(s *socket.Socket) {
-	r := rooms.Get().(*room)
-	rest, waits := i.try(s, i.proxy.Snapshot(), r)
-	rooms.Put(r)
-	switch {
-	case waits:
-		i.proxy.ServeTLS(i.ctx, s)
-	case rest != nil:
-		rest()
-	}
-}
-
-// try is Take, unless the client has to be waited for.
-func (i *Intake) try(s *socket.Socket, snap *Snapshot, r *room) (rest func(), waits bool) {
-	n, err := s.TryRead(r.first[:])
+	n, err := s.TryRead(i.first[:])
 	switch {
 	case err == socket.ErrWait:
-		return nil, true
+		return i.serve(s)
 	case err != nil:
-		return func() { i.lost(s, err) }, false
+		return func() { i.lost(s, err) }
 	}
-	if g := i.passage(s, snap, r, r.first[:n]); g != nil {
-		return i.begin(s, snap, g, r.first[:n]), false
+	if g := i.passage(s, snap, i.first[:n]); g != nil {
+		return i.begin(s, snap, g, i.first[:n])
 	}
-	s.Unread(bytes.Clone(r.first[:n]))
-	return i.serve(s), false
+	s.Unread(bytes.Clone(i.first[:n]))
+	return i.serve(s)
 }
 
 func (i *Intake) serve(s *socket.Socket) func() {
@@ -101,11 +69,11 @@ func (i *Intake) lost(s *socket.Socket, err error) {
 
 // passage is what becomes of a connection that has sent the whole ClientHello
 // for a passthrough site, nil for all others.
-func (i *Intake) passage(s *socket.Socket, snap *Snapshot, r *room, first []byte) *passage {
-	if !r.hello.Find(first) || r.hello.IsACME() {
+func (i *Intake) passage(s *socket.Socket, snap *Snapshot, first []byte) *passage {
+	if !i.hello.Find(first) || i.hello.IsACME() {
 		return nil
 	}
-	name := serverNameIn(r.name[:0], r.hello.ServerName)
+	name := serverNameIn(i.name[:0], i.hello.ServerName)
 	site, ok := snap.Sites.Lookup(name)
 	if !ok || !site.Passthrough || site.Fault != "" {
 		return nil
@@ -117,7 +85,7 @@ func (i *Intake) passage(s *socket.Socket, snap *Snapshot, r *room, first []byte
 	peer := s.Remote()
 	client := &message.Client{
 		Addr: peer, Local: s.Local(), Peer: peer.Addr(),
-		Proto: message.Passthrough, ServerName: host, ALPN: firstProtocol(&r.hello),
+		Proto: message.Passthrough, ServerName: host, ALPN: firstProtocol(&i.hello),
 	}
 	return &passage{proxy: i.proxy, site: site, client: client, start: time.Now()}
 }

@@ -280,7 +280,7 @@ func BenchmarkHelloFound(b *testing.B) {
 	first := clientHello(b, "pass.test")
 	b.ReportAllocs()
 	for b.Loop() {
-		if !in.room.hello.Find(first) || string(serverNameIn(in.room.name[:0], in.room.hello.ServerName)) != "pass.test" {
+		if !in.hello.Find(first) || string(serverNameIn(in.name[:0], in.hello.ServerName)) != "pass.test" {
 			b.Fatal("not found")
 		}
 	}
