@@ -153,8 +153,6 @@ func TestRequestInPieces(t *testing.T) {
 	})
 }
 
-// TestPipelinedIsNotParked has requests that were read ahead: nobody would be
-// told of them.
 // TestLentClient has connections that know their addresses alone.
 func TestLentClient(t *testing.T) {
 	seen := make(chan *message.Client, 1)
@@ -201,6 +199,8 @@ type attachment struct{ closed chan struct{} }
 
 func (c *attachment) Close() error { close(c.closed); return nil }
 
+// TestPipelinedIsNotParked has requests that were read ahead: nobody would be
+// told of them.
 func TestPipelinedIsNotParked(t *testing.T) {
 	plainAndTLS(t, &defaults, func(p *parking) {
 		p.parked(1)
@@ -327,7 +327,12 @@ func TestManyRequestsAndParks(t *testing.T) {
 
 // TestParkedNeedsNoAllocation has the whole round: woken, served, parked.
 func TestParkedNeedsNoAllocation(t *testing.T) {
-	p := newParking(t, &defaults, false)
+	head, body := &message.Response{Status: 200, Length: 2}, []byte("ok")
+	p := startParking(t, &defaults, false, nil, handlerFunc(func(ex *message.Exchange) {
+		ex.Stream.WriteHead(head)
+		ex.Stream.Write(body)
+		ex.Stream.CloseWrite(nil)
+	}))
 	request, buf := []byte(parkedGet), make([]byte, 4096)
 	once := func() {
 		p.client.Write(request)
