@@ -37,21 +37,23 @@ type spare struct {
 	zoned netip.AddrPort // a remote address that has a zone
 }
 
-var noSpare = new(spare) // never changed
+var (
+	noSpare   = new(spare) // never changed
+	sparePool = sync.Pool{New: func() any { return new(spare) }}
+)
 
 // spares makes room for what few sockets have.
 func (s *Socket) spares() *spare {
 	if s.spare == noSpare {
-		s.spare = new(spare)
+		s.spare = sparePool.Get().(*spare)
 	}
 	return s.spare
 }
 
 // emptied forgets what was read ahead.
 func (s *Socket) emptied() {
-	if s.remote.kind == withZone {
-		s.ahead = nil
-	} else {
+	if s.ahead = nil; s.remote.kind != withZone {
+		sparePool.Put(s.spare)
 		s.spare = noSpare
 	}
 }

@@ -119,6 +119,7 @@ func (c *changes) String() string {
 func TestTheFirstCheckIsMadeAtOnceAndDecides(t *testing.T) {
 	for want, err := range map[State]error{Healthy: nil, Unhealthy: errDown} {
 		fake(t, func(t *testing.T, c *Checker, w *world) {
+			w.mu.Lock() // the check waits for it
 			w.down[vm] = err
 			var told changes
 			target := c.Watch(Check{}, vm, told.add)
@@ -126,6 +127,7 @@ func TestTheFirstCheckIsMadeAtOnceAndDecides(t *testing.T) {
 			if target.State() != Unknown || target.Status().State != Unknown {
 				t.Error("before:", target.State())
 			}
+			w.mu.Unlock()
 			synctest.Wait()
 			if target.State() != want || told.String() != "["+want.String()+"]" {
 				t.Errorf("state %v, told %v", target.State(), &told)
