@@ -28,6 +28,7 @@ type stream struct {
 	mode  framing // of the response body
 	left  int64   // byLength: bytes to come
 	keep  bool    // the connection takes another request
+	begun bool    // the kernel may hold back the beginning of the body
 	mute  bool    // byLength or byClose, but a body that the client does not expect
 	err   error   // why it was aborted
 }
@@ -200,6 +201,7 @@ func (s *stream) splices(n int64) bool {
 // begin writes the beginning of a body that goes on at once.
 func (s *stream) begin(p []byte) error {
 	s.left -= int64(len(p))
+	s.begun = true
 	_, err := s.x.conn.bare.WriteBegin(s.out, p)
 	s.drop()
 	return s.wrote(err)
@@ -207,7 +209,10 @@ func (s *stream) begin(p []byte) error {
 
 // push is Flush also of what the kernel holds back.
 func (s *stream) push() error {
-	s.x.conn.bare.Push()
+	if s.begun {
+		s.begun = false
+		s.x.conn.bare.Push()
+	}
 	return s.Flush()
 }
 
@@ -221,6 +226,7 @@ func (s *stream) writePipe(p *socket.Pipe) error {
 			return s.wrote(err)
 		}
 	}
+	s.begun = false
 	return s.wrote(bare.WritePipe(p))
 }
 

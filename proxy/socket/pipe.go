@@ -172,9 +172,9 @@ func (s *Socket) borrowPipe() *Pipe {
 }
 
 // ReadPipe moves at most n bytes into a pipe, and fails with ErrWait where Read
-// would wait. The pipe is nil if there is none:
-// then bytes have to be copied, as those that Unread gave back. Otherwise the
-// caller returns it with ReturnPipe, as soon as it was written.
+// would wait. The pipe is nil if there is none: then bytes have to be copied, as
+// those that Unread gave back. Otherwise the caller returns it with ReturnPipe, as
+// soon as it was written.
 func (s *Socket) ReadPipe(n int) (*Pipe, error) {
 	if err := s.enter(readPast); err != nil {
 		return nil, err
