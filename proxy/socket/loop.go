@@ -73,6 +73,7 @@ type Loop struct {
 
 	clock   atomic.Int64         // wheel.now
 	ticking atomic.Bool          // clock goes on by itself
+	crowd   atomic.Bool          // the last events came more than one at a time
 	events  [128]unix.EpollEvent // Run's
 	told    [128]Handler         // Run's; of events
 	expired []Expirer            // Run's
@@ -148,6 +149,9 @@ func (l *Loop) turn() bool {
 func (l *Loop) tell(n int) {
 	if n == 0 {
 		return
+	}
+	if crowd := n > 1; crowd != l.crowd.Load() {
+		l.crowd.Store(crowd)
 	}
 	l.mu.Lock()
 	for i, e := range l.events[:n] {

@@ -1,0 +1,72 @@
+package socket
+
+import (
+	"context"
+	"sync"
+	"testing"
+)
+
+// newCrew is the crew of a loop that runs.
+func newCrew(t *testing.T) *crew {
+	t.Helper()
+	l, err := NewLoop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- l.Run(ctx) }()
+	t.Cleanup(func() {
+		if cancel(); <-ended != nil {
+			t.Error("the loop failed")
+		}
+	})
+	return &l.crew
+}
+
+// TestCrewWaitsForNobody has tasks that all wait for the last of them: each
+// gets a goroutine, whatever the others do.
+func TestCrewWaitsForNobody(t *testing.T) {
+	c := newCrew(t)
+	for _, crowd := range []bool{false, true} {
+		c.loop.crowd.Store(crowd)
+		const n = 100
+		var all, done sync.WaitGroup
+		all.Add(n)
+		done.Add(n)
+		for range n {
+			c.run(resumer(func(bool) {
+				all.Done()
+				all.Wait()
+				done.Done()
+			}), true)
+		}
+		done.Wait()
+	}
+}
+
+// TestCrewLosesNothing has tasks that bring others, from many goroutines.
+func TestCrewLosesNothing(t *testing.T) {
+	c := newCrew(t)
+	c.loop.crowd.Store(true)
+	var done sync.WaitGroup
+	for range 8 {
+		done.Go(func() {
+			var own sync.WaitGroup
+			for range 500 {
+				own.Add(2)
+				c.run(resumer(func(bool) {
+					c.run(resumer(func(bool) { own.Done() }), true)
+					own.Done()
+				}), true)
+			}
+			own.Wait()
+		})
+	}
+	done.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.tasks) != 0 || c.first != 0 {
+		t.Errorf("%d tasks wait", len(c.tasks)-c.first)
+	}
+}
