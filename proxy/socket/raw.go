@@ -93,6 +93,18 @@ func pollOnce(epoll int, events []unix.EpollEvent) int {
 	return int(n)
 }
 
+// ready asks, without waiting, which of the events a descriptor has; errors
+// and hang-ups are always reported.
+func ready(fd int, events int16) int16 {
+	set, now := unix.PollFd{Fd: int32(fd), Events: events}, unix.Timespec{}
+	for {
+		_, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&set)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+		if errno != unix.EINTR {
+			return set.Revents
+		}
+	}
+}
+
 // epollCtl is one epoll_ctl system call.
 func epollCtl(epoll, op, fd int, e *unix.EpollEvent) error {
 	_, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epoll), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(e)), 0, 0)

@@ -219,14 +219,3 @@ func (s *Socket) Quiet() bool {
 func (s *Socket) Pending() bool {
 	return s.state.Load()&joined == 0 || s.in.news.Load() == fresh || len(s.ahead) > 0
 }
-
-// ready asks, without waiting, which of the events a descriptor has; errors
-// and hang-ups are always reported.
-func ready(fd int, events int16) int16 {
-	set := [1]unix.PollFd{{Fd: int32(fd), Events: events}}
-	for {
-		if _, err := unix.Poll(set[:], 0); err != unix.EINTR {
-			return set[0].Revents
-		}
-	}
-}
