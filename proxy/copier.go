@@ -9,16 +9,19 @@ import (
 )
 
 // Sizes of what bodies go through: the first suits most, the second makes fewer
-// system calls, and wakes the peer less often, for a body that is long. With
-// more, what is under way leaves the processor's cache.
+// system calls, and wakes the peer less often, for a body that is long, and the
+// third for one whose client has never made a write wait: it does not hold so
+// much for long. With more, what is under way leaves the processor's cache.
 const (
 	shortBuffer = 32 << 10
 	longBuffer  = 128 << 10
+	swiftBuffer = 256 << 10
 )
 
 var (
 	shortBuffers = sync.Pool{New: func() any { return new([shortBuffer]byte) }}
 	longBuffers  = sync.Pool{New: func() any { return new([longBuffer]byte) }}
+	swiftBuffers = sync.Pool{New: func() any { return new([swiftBuffer]byte) }}
 )
 
 // copier reads a body in pieces that are as large as what is there.
@@ -27,6 +30,7 @@ type copier struct {
 	stream message.Stream
 	ready  interface{ Ready() bool }                 // nil if body does not know
 	try    interface{ TryRead([]byte) (int, error) } // likewise
+	swift  interface{ Swift() bool }                 // likewise of the stream
 	buf    []byte
 }
 
@@ -34,24 +38,44 @@ type copier struct {
 func (c *copier) start(length int64) {
 	c.ready, _ = c.body.(interface{ Ready() bool })
 	c.try, _ = c.body.(interface{ TryRead([]byte) (int, error) })
+	c.swift, _ = c.stream.(interface{ Swift() bool })
 	if length > shortBuffer {
-		c.buf = longBuffers.Get().(*[longBuffer]byte)[:]
-		return
+		c.take(longBuffer)
+	} else {
+		c.take(shortBuffer)
 	}
-	c.buf = shortBuffers.Get().(*[shortBuffer]byte)[:]
+}
+
+func (c *copier) take(size int) {
+	switch size {
+	case shortBuffer:
+		c.buf = shortBuffers.Get().(*[shortBuffer]byte)[:]
+	case longBuffer:
+		c.buf = longBuffers.Get().(*[longBuffer]byte)[:]
+	case swiftBuffer:
+		c.buf = swiftBuffers.Get().(*[swiftBuffer]byte)[:]
+	}
 }
 
 // grow is told that n bytes were read and written. After a full buffer others
 // have their turn, so that what is under way of many bodies stays in the cache.
 func (c *copier) grow(n int) {
-	if n < len(c.buf) {
-		return
+	full, size := n == len(c.buf), len(c.buf)
+	switch swift := c.swift != nil && c.swift.Swift(); {
+	case size == swiftBuffer && !swift:
+		size = longBuffer
+	case full && size == shortBuffer:
+		size = longBuffer
+	case full && swift:
+		size = swiftBuffer
 	}
-	if n == shortBuffer {
+	if size != len(c.buf) {
 		c.end()
-		c.buf = longBuffers.Get().(*[longBuffer]byte)[:]
+		c.take(size)
 	}
-	runtime.Gosched()
+	if full {
+		runtime.Gosched()
+	}
 }
 
 // end gives the buffer back.
@@ -61,6 +85,8 @@ func (c *copier) end() {
 		shortBuffers.Put((*[shortBuffer]byte)(c.buf))
 	case longBuffer:
 		longBuffers.Put((*[longBuffer]byte)(c.buf))
+	case swiftBuffer:
+		swiftBuffers.Put((*[swiftBuffer]byte)(c.buf))
 	}
 }
 

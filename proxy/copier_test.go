@@ -81,3 +81,35 @@ func TestBodiesAreFlushedBeforeAWait(t *testing.T) {
 		}
 	}
 }
+
+// swift is a stream that says whether its client keeps up.
+type swift struct {
+	message.Stream
+	is bool
+}
+
+func (s *swift) Swift() bool { return s.is }
+
+// TestPiecesOfABody has a client that keeps up, whose pieces grow, and one that
+// does not any more, for whom no large buffer is kept.
+func TestPiecesOfABody(t *testing.T) {
+	stream := &swift{is: true}
+	c := copier{stream: stream}
+	c.start(message.Unknown)
+	for _, want := range []int{longBuffer, swiftBuffer, swiftBuffer} {
+		if c.grow(len(c.buf)); len(c.buf) != want {
+			t.Errorf("a buffer of %d bytes, want %d", len(c.buf), want)
+		}
+	}
+	if c.grow(1); len(c.buf) != swiftBuffer {
+		t.Errorf("a buffer of %d bytes after a short piece", len(c.buf))
+	}
+	stream.is = false
+	if c.grow(1); len(c.buf) != longBuffer {
+		t.Errorf("a buffer of %d bytes for a client that is slow", len(c.buf))
+	}
+	if c.grow(len(c.buf)); len(c.buf) != longBuffer {
+		t.Errorf("a buffer of %d bytes for a client that was slow", len(c.buf))
+	}
+	c.end()
+}

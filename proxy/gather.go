@@ -40,7 +40,7 @@ func (t *gathering) Write(p []byte) (int, error) {
 	if len(p) <= single {
 		return t.Conn.Write(p)
 	}
-	t.out.hold()
+	t.out.hold(len(p))
 	n, err := t.Conn.Write(p)
 	if e := t.out.flush(); err == nil && e != nil {
 		n, err = 0, e
@@ -57,17 +57,27 @@ type gather struct {
 	err     error // of a write after which a record may be incomplete
 }
 
-// gathered is room for the records of 64 KiB.
-const gathered = 64<<10 + 1<<10
+// Room for the records of 64 KiB, and of all that is written at once to a
+// client that keeps up.
+const (
+	gathered      = 64<<10 + 1<<10
+	gatheredSwift = swiftBuffer + 8<<10
+)
 
-var gatherPool = sync.Pool{New: func() any { return new([gathered]byte) }}
+var (
+	gatherPool = sync.Pool{New: func() any { return new([gathered]byte) }}
+	swiftPool  = sync.Pool{New: func() any { return new([gatheredSwift]byte) }}
+)
 
-// hold keeps back what is written from now on, as far as there is room.
-func (g *gather) hold() {
+// hold keeps back what is written from now on, n bytes before they were sealed,
+// as far as there is room.
+func (g *gather) hold(n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.holding = true
-	if g.held == nil {
+	if n > longBuffer {
+		g.held = swiftPool.Get().(*[gatheredSwift]byte)[:0]
+	} else {
 		g.held = gatherPool.Get().(*[gathered]byte)[:0]
 	}
 }
@@ -78,7 +88,11 @@ func (g *gather) flush() error {
 	defer g.mu.Unlock()
 	g.writeHeld()
 	g.holding = false
-	gatherPool.Put((*[gathered]byte)(g.held[:gathered]))
+	if cap(g.held) == gathered {
+		gatherPool.Put((*[gathered]byte)(g.held[:gathered]))
+	} else {
+		swiftPool.Put((*[gatheredSwift]byte)(g.held[:gatheredSwift]))
+	}
 	g.held = nil
 	return g.err
 }
@@ -95,13 +109,13 @@ func (g *gather) writeHeld() {
 func (g *gather) Write(p []byte) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.holding && len(g.held)+len(p) > gathered {
+	if g.holding && len(g.held)+len(p) > cap(g.held) {
 		g.writeHeld()
 	}
 	switch {
 	case g.err != nil:
 		return 0, g.err
-	case g.holding && len(p) <= gathered:
+	case g.holding && len(p) <= cap(g.held):
 		g.held = append(g.held, p...)
 		return len(p), nil
 	}

@@ -286,6 +286,9 @@ func (s *stream) Abort(err error) {
 	s.x.conn.wire.Abort()
 }
 
+// Swift reports whether the client has taken all that was written at once.
+func (s *stream) Swift() bool { return s.x.conn.wire.Swift() }
+
 // Watch watches the client's connection.
 func (s *stream) Watch(gone func()) { s.x.conn.wire.Watch(gone) }
 

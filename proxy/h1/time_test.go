@@ -47,6 +47,7 @@ func (p *pipe) CloseWrite() error                      { return nil }
 func (p *pipe) CloseLinger(int64, time.Duration) error { return p.Close() }
 func (p *pipe) Idle() bool                             { return true }
 func (p *pipe) Quiet() bool                            { return true }
+func (p *pipe) Swift() bool                            { return false }
 
 func (p *pipe) Abort() error {
 	p.aborted = true

@@ -19,6 +19,7 @@ type wire interface {
 	Watch(gone func())
 	Idle() bool
 	Quiet() bool
+	Swift() bool
 }
 
 // What a lingering close, and a connection that is to be used again, reads of

@@ -187,6 +187,13 @@ func (s *Socket) gather(bufs [][]byte, flags int) (int64, error) {
 	return total, nil
 }
 
+// Swift reports whether no Write has had to wait for the peer so far.
+func (s *Socket) Swift() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.out.outward
+}
+
 // awaitOut waits until the kernel takes bytes.
 func (s *Socket) awaitOut() error {
 	if err := s.face(); err != nil {
