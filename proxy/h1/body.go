@@ -173,8 +173,8 @@ func (b *requestBody) ReadAhead(p []byte) (n int, err error) {
 	return n, err
 }
 
-// whole is ReadAhead of all of a body of known length, of at most limit bytes,
-// without a copy; nil if that has not arrived.
+// whole is ReadAhead of all of a body of known length, without a copy; nil if
+// that has not arrived. Of what has to be read it is at most limit bytes.
 func (b *requestBody) whole(limit int) []byte {
 	b.prefetch(limit)
 	p := b.in.unread()

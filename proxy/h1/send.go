@@ -45,12 +45,12 @@ func (v *VM) send() error {
 	return nil
 }
 
-// write writes both, in one system call on a bare connection.
+// write writes both; only a bare connection has a rest.
 func (v *VM) write(out, rest []byte) (int64, error) {
-	if v.bare != nil && len(rest) > 0 {
+	if len(rest) > 0 {
 		return v.bare.WriteBuffers(out, rest)
 	}
-	n, err := v.rw.Write(append(out, rest...))
+	n, err := v.rw.Write(out)
 	return int64(n), err
 }
 

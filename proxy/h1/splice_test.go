@@ -37,35 +37,12 @@ type outcome struct {
 
 func (r *splicer) Serve(ctx context.Context, ex *message.Exchange) {
 	r.spliced = 0
-	if r.setup != nil {
-		r.setup(ex)
-	}
-	if r.vm != nil && !r.vm.Idle() {
-		r.vm.Close()
-		r.vm = nil
-	}
-	if r.vm == nil {
-		r.vm = r.dial()
-		r.dialed++
-	}
-	err := r.vm.RoundTrip(ctx, ex, r.silent)
-	if err != nil {
-		r.fail(ex, err)
-	} else {
-		err = r.pass(ex)
-	}
-	if err != nil {
-		r.failures = append(r.failures, err)
-		ex.Stream.Abort(err)
-	}
-	if !r.vm.Finish() {
-		r.vm.Close()
-		r.vm = nil
-	}
+	r.relay.Serve(ctx, ex)
 	r.done <- outcome{ex.Trace.Sent, ex.Trace.Received, r.spliced == ex.Trace.Sent}
 }
 
-func (r *splicer) pass(ex *message.Exchange) error {
+// splice is copy with pipes.
+func (r *splicer) splice(ex *message.Exchange) error {
 	resp := &ex.Response
 	if resp.Body == nil {
 		return r.copy(ex)
@@ -120,7 +97,7 @@ func newSpliced(t *testing.T, config *Config) *spliced {
 	s := &spliced{scene: newScene(t, config), loop: l}
 	s.ours.UseLoop(l)
 	s.r = &splicer{relay: s.relay, done: make(chan outcome, 16), bodies: make(chan message.Body, 16)}
-	s.conn.handler = s.r
+	s.conn.handler, s.relay.pass = s.r, s.r.splice
 	s.relay.dial = func() *VM { return s.dial("") }
 	return s
 }
