@@ -7,15 +7,15 @@ import (
 
 // crew runs what parked sockets are woken for. Its goroutines are kept for the
 // next one for a while: their stacks have grown to what a request needs. One
-// that is done takes what waits before it rests. To wake another for it is the
-// errand of one goroutine at a time, the starter: where the loop has told of
-// much, it lets all that are ready to run go first, and most of what waits has
-// been taken when its turn comes.
+// that is done takes what waits before it rests. To wake others for it is the
+// errand of one goroutine, the starter: where the loop has told of much, it
+// lets all that are ready to run go first, and most of what waited has been
+// taken when its turn comes.
 type crew struct {
 	loop *Loop
 
 	mu       sync.Mutex
-	tasks    []task  // mu; while there are any, there is a starter
+	tasks    []task  // mu; as many goroutines are on their way, or a starter is
 	first    int     // mu; of tasks
 	starting bool    // mu; there is a starter
 	idle     []*hand // mu; the last one used is the last
@@ -27,7 +27,7 @@ type crew struct {
 
 // hand is one of the goroutines.
 type hand struct {
-	wake    chan bool // makes it the starter; true asks it to let others go first
+	wake    chan bool // true makes it the starter
 	starter bool
 }
 
@@ -40,34 +40,44 @@ type task struct {
 func (c *crew) run(owner Resumer, readable bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.first > len(c.tasks)/2 { // it need not be longer than twice what waits
+		n := copy(c.tasks, c.tasks[c.first:])
+		clear(c.tasks[n:])
+		c.tasks, c.first = c.tasks[:n], 0
+	}
 	c.tasks = append(c.tasks, task{owner, readable})
 	if !c.starting {
-		c.start(c.loop.crowd.Load())
+		c.starting = true
+		c.call(true)
 	}
 }
 
-// start makes an idle goroutine, or a new one, the starter. The caller holds mu.
-func (c *crew) start(later bool) {
-	c.starting = true
+// call wakes an idle goroutine, or makes one. The caller holds mu.
+func (c *crew) call(starter bool) {
 	n := len(c.idle) - 1
 	if n < 0 {
-		go c.work(later)
+		go c.work(starter)
 		return
 	}
 	h := c.idle[n]
 	c.idle[n] = nil
 	c.idle = c.idle[:n]
 	c.least = min(c.least, n)
-	h.wake <- later // has room: it was idle
+	h.wake <- starter // has room: it was idle
 }
 
-func (c *crew) work(later bool) {
-	h := &hand{wake: make(chan bool, 1), starter: true}
-	if later {
-		runtime.Gosched()
-	}
+func (c *crew) work(starter bool) {
+	h := &hand{make(chan bool, 1), starter}
+	c.yield(h)
 	for t, more := c.next(h); more; t, more = c.next(h) {
 		t.owner.Resume(t.readable)
+	}
+}
+
+// yield lets others go first, if h is the starter and there may be others.
+func (c *crew) yield(h *hand) {
+	if h.starter && c.loop.crowd.Load() {
+		runtime.Gosched()
 	}
 }
 
@@ -83,20 +93,20 @@ func (c *crew) next(h *hand) (t task, more bool) {
 	t = c.tasks[c.first]
 	c.tasks[c.first] = task{}
 	c.first++
-	if c.first == len(c.tasks) {
-		c.tasks, c.first = c.tasks[:0], 0
-	}
 	if h.starter {
 		h.starter, c.starting = false, false
-		if len(c.tasks) > 0 {
-			c.start(false)
+		for range c.tasks[c.first:] {
+			c.call(false)
 		}
+	}
+	if c.first == len(c.tasks) {
+		c.tasks, c.first = c.tasks[:0], 0
 	}
 	return t, true
 }
 
-// rest waits until h is to be the starter; false says that it is not needed any
-// more. The caller holds mu, before and afterwards.
+// rest waits until h is called; false says that it is not needed any more. The
+// caller holds mu, before and afterwards.
 func (c *crew) rest(h *hand) bool {
 	if h.starter {
 		h.starter, c.starting = false, false
@@ -110,12 +120,10 @@ func (c *crew) rest(h *hand) bool {
 		c.loop.setTick(&c.timer, c.loop.tickAfter(Tick), c)
 	}
 	c.mu.Unlock()
-	later, more := <-h.wake
-	if later {
-		runtime.Gosched()
-	}
+	starter, more := <-h.wake
+	h.starter = starter
+	c.yield(h)
 	c.mu.Lock()
-	h.starter = more
 	return more
 }
 

@@ -70,3 +70,20 @@ func TestCrewLosesNothing(t *testing.T) {
 		t.Errorf("%d tasks wait", len(c.tasks)-c.first)
 	}
 }
+
+// TestCrewForgets has a queue that is never empty: it stays as long as what
+// waits in it.
+func TestCrewForgets(t *testing.T) {
+	c := newCrew(t)
+	c.starting = true // nobody is called
+	const n = 10
+	for i := range 1000 {
+		c.run(resumer(func(bool) {}), true)
+		if i >= n {
+			c.next(new(hand))
+		}
+	}
+	if len(c.tasks)-c.first != n || cap(c.tasks) > 8*n {
+		t.Errorf("%d tasks wait in room for %d", len(c.tasks)-c.first, cap(c.tasks))
+	}
+}
