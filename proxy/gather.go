@@ -36,12 +36,29 @@ func (t *gathering) Write(p []byte) (int, error) {
 	if t.sent >= youngBytes {
 		single = fullRecord
 	}
-	t.sent += len(p)
 	if len(p) <= single {
+		t.sent += len(p)
 		return t.Conn.Write(p)
 	}
-	t.out.hold(len(p))
-	n, err := t.Conn.Write(p)
+	n, err := t.WriteBuffers(p)
+	return int(n), err
+}
+
+// WriteBuffers writes the buffers one after the other, as Write does.
+func (t *gathering) WriteBuffers(bufs ...[]byte) (n int64, err error) {
+	size := 0
+	for _, b := range bufs {
+		size += len(b)
+	}
+	t.sent += size
+	t.out.hold(size)
+	for _, b := range bufs {
+		if err == nil && len(b) > 0 {
+			var m int
+			m, err = t.Conn.Write(b)
+			n += int64(m)
+		}
+	}
 	if e := t.out.flush(); err == nil && e != nil {
 		n, err = 0, e
 	}
@@ -75,7 +92,7 @@ func (g *gather) hold(n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.holding = true
-	if n > longBuffer {
+	if n > longBuffer+fullRecord {
 		g.held = swiftPool.Get().(*[gatheredSwift]byte)[:0]
 	} else {
 		g.held = gatherPool.Get().(*[gathered]byte)[:0]

@@ -73,11 +73,12 @@ func handshaken(t *testing.T) (*gathering, *tls.Conn, *socket.Socket) {
 func TestGatheringWrites(t *testing.T) {
 	server, client, _ := handshaken(t)
 	sizes := []int{1, 1000, 1 << 10, 1<<10 + 1, 5000, 16 << 10, 16<<10 + 1, 64 << 10, 300 << 10, 10, 16 << 10, 128 << 10}
-	var want []byte
+	var want, all []byte
 	for _, n := range sizes {
 		piece := make([]byte, n)
 		rand.Read(piece)
 		want = append(want, piece...)
+		all = append(append(append(all, piece...), "head"...), make([]byte, n)...)
 	}
 	written := make(chan error, 1)
 	go func() {
@@ -88,12 +89,17 @@ func TestGatheringWrites(t *testing.T) {
 				return
 			}
 			rest = rest[n:]
+			sent, err := server.WriteBuffers(nil, []byte("head"), make([]byte, n), nil)
+			if sent != int64(4+n) || err != nil {
+				written <- errors.Join(err, io.ErrShortWrite)
+				return
+			}
 		}
 		written <- server.CloseWrite()
 	}()
 	got, err := io.ReadAll(client)
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("%d bytes, want %d; %v", len(got), len(want), err)
+	if err != nil || !bytes.Equal(got, all) {
+		t.Errorf("%d bytes, want %d; %v", len(got), len(all), err)
 	}
 	if err := <-written; err != nil {
 		t.Error(err)

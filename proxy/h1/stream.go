@@ -2,6 +2,7 @@ package h1
 
 import (
 	"errors"
+	"slices"
 
 	"usher/proxy/message"
 	"usher/proxy/socket"
@@ -174,22 +175,31 @@ const leastCopied = 2 << 10
 // put holds p back if it is small, and writes it together with what was held
 // back if not, or if nothing follows.
 func (s *stream) put(p []byte) (int, error) {
-	bare := s.x.conn.bare
-	last := s.mode == byLength && s.left == 0 && len(p) >= leastCopied && bare != nil
+	last := s.mode == byLength && s.left == 0 && len(p) >= leastCopied && s.x.conn.bare != nil
 	if len(s.out)+len(p) <= mediumBuffer && !last {
 		s.out = append(s.buffer(), p...)
 		return len(p), nil
 	}
-	if bare != nil {
-		_, err := bare.WriteBuffers(s.out, p)
-		s.drop()
-		return len(p), s.wrote(err)
+	return len(p), s.gather(p, nil)
+}
+
+// gather writes what was held back and two pieces, in one system call.
+func (s *stream) gather(p, tail []byte) (err error) {
+	switch rw := s.x.conn.rw.(type) {
+	case *socket.Socket:
+		_, err = rw.WriteBuffers(s.out, p, tail)
+	case gatherer:
+		_, err = rw.WriteBuffers(s.out, p, tail)
+	default:
+		_, err = rw.Write(slices.Concat(s.out, p, tail))
 	}
-	if err := s.Flush(); err != nil {
-		return 0, err
-	}
-	n, err := s.x.conn.rw.Write(p)
-	return n, s.wrote(err)
+	s.drop()
+	return s.wrote(err)
+}
+
+// gatherer is a TLS connection that writes the records of many buffers at once.
+type gatherer interface {
+	WriteBuffers(...[]byte) (int64, error)
 }
 
 // splices reports whether a body of that length, of which nothing was written,
