@@ -131,10 +131,14 @@ func TestFailuresKeepTheLastAnswer(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			z := newZone("web1. 5 A 10.0.0.1", "web1. 5 AAAA fd00::1")
 			fake(t, z, one, func(t *testing.T, r *rig) {
-				f, release := r.Watch("web1", false)
-				defer release()
+				var f *Feed
 				changes := 0
-				f.Subscribe(func() { changes++ })
+				z.set(func() { // no answer comes before
+					var release func()
+					f, release = r.Watch("web1", false)
+					t.Cleanup(release)
+					f.Subscribe(func() { changes++ })
+				})
 				synctest.Wait()
 				z.set(func() { c.fail(z) })
 				after(30 * time.Second)
@@ -162,15 +166,19 @@ func TestFailuresKeepTheLastAnswer(t *testing.T) {
 func TestANameThatNeverResolvedSaysWhy(t *testing.T) {
 	z := newZone()
 	fake(t, z, one, func(t *testing.T, r *rig) {
-		f, release := r.Watch("web1", false)
 		bad, releaseBad := r.Watch("a..b", false)
-		defer release()
 		defer releaseBad()
-		if f.Answer() != nil {
-			t.Error("an answer before any was asked for")
-		}
+		var f *Feed
 		told := 0
-		f.Subscribe(func() { told++ })
+		z.set(func() { // no answer comes before
+			var release func()
+			f, release = r.Watch("web1", false)
+			t.Cleanup(release)
+			if f.Answer() != nil {
+				t.Error("an answer before any was asked for")
+			}
+			f.Subscribe(func() { told++ })
+		})
 		synctest.Wait()
 		want(t, f, "!no such name")
 		want(t, bad, `!"a..b" is no domain name`)
