@@ -1,33 +1,14 @@
 package socket
 
 import (
-	"context"
 	"sync"
 	"testing"
 )
 
-// newCrew is the crew of a loop that runs.
-func newCrew(t *testing.T) *crew {
-	t.Helper()
-	l, err := NewLoop()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error)
-	go func() { ended <- l.Run(ctx) }()
-	t.Cleanup(func() {
-		if cancel(); <-ended != nil {
-			t.Error("the loop failed")
-		}
-	})
-	return &l.crew
-}
-
 // TestCrewWaitsForNobody has tasks that all wait for the last of them: each
 // gets a goroutine, whatever the others do.
 func TestCrewWaitsForNobody(t *testing.T) {
-	c := newCrew(t)
+	c := &running(t).crew
 	for _, crowd := range []bool{false, true} {
 		c.loop.crowd.Store(crowd)
 		const n = 100
@@ -47,7 +28,7 @@ func TestCrewWaitsForNobody(t *testing.T) {
 
 // TestCrewLosesNothing has tasks that bring others, from many goroutines.
 func TestCrewLosesNothing(t *testing.T) {
-	c := newCrew(t)
+	c := &running(t).crew
 	c.loop.crowd.Store(true)
 	var done sync.WaitGroup
 	for range 8 {
@@ -74,7 +55,7 @@ func TestCrewLosesNothing(t *testing.T) {
 // TestCrewForgets has a queue that is never empty: it stays as long as what
 // waits in it.
 func TestCrewForgets(t *testing.T) {
-	c := newCrew(t)
+	c := &running(t).crew
 	c.starting = true // nobody is called
 	const n = 10
 	for i := range 1000 {
