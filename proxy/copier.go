@@ -3,6 +3,7 @@ package proxy
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"usher/proxy/message"
 	"usher/proxy/socket"
@@ -11,12 +12,16 @@ import (
 // Sizes of what bodies go through: the first suits most, the second makes fewer
 // system calls, and wakes the peer less often, for a body that is long, and the
 // third for one whose client has never made a write wait: it does not hold so
-// much for long. With more, what is under way leaves the processor's cache.
+// much for long. With more, what is under way leaves the processor's cache. Who
+// keeps up may stop all the same, so that only some have the third at once.
 const (
 	shortBuffer = 32 << 10
 	longBuffer  = 128 << 10
 	swiftBuffer = 256 << 10
+	swiftMost   = 64
 )
+
+var swiftNow atomic.Int32 // how many have it
 
 var (
 	shortBuffers = sync.Pool{New: func() any { return new([shortBuffer]byte) }}
@@ -53,6 +58,7 @@ func (c *copier) take(size int) {
 	case longBuffer:
 		c.buf = longBuffers.Get().(*[longBuffer]byte)[:]
 	case swiftBuffer:
+		swiftNow.Add(1)
 		c.buf = swiftBuffers.Get().(*[swiftBuffer]byte)[:]
 	}
 }
@@ -66,7 +72,7 @@ func (c *copier) grow(n int) {
 		size = longBuffer
 	case full && size == shortBuffer:
 		size = longBuffer
-	case full && swift:
+	case full && swift && size == longBuffer && swiftNow.Load() < swiftMost:
 		size = swiftBuffer
 	}
 	if size != len(c.buf) {
@@ -86,6 +92,7 @@ func (c *copier) end() {
 	case longBuffer:
 		longBuffers.Put((*[longBuffer]byte)(c.buf))
 	case swiftBuffer:
+		swiftNow.Add(-1)
 		swiftBuffers.Put((*[swiftBuffer]byte)(c.buf))
 	}
 }

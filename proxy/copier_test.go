@@ -112,4 +112,20 @@ func TestPiecesOfABody(t *testing.T) {
 		t.Errorf("a buffer of %d bytes for a client that was slow", len(c.buf))
 	}
 	c.end()
+
+	stream.is = true
+	large := 0
+	for range swiftMost + 10 {
+		c := copier{stream: stream}
+		c.start(message.Unknown)
+		c.grow(len(c.buf))
+		c.grow(len(c.buf))
+		defer c.end()
+		if len(c.buf) == swiftBuffer {
+			large++
+		}
+	}
+	if large != swiftMost {
+		t.Errorf("%d have large buffers, want %d", large, swiftMost)
+	}
 }
