@@ -106,3 +106,32 @@ func TestFinish(t *testing.T) {
 		t.Errorf("from %v, %v", c.Remote(), s.Local())
 	}
 }
+
+// TestItself is a port that nobody listens at and the kernel chose for our end.
+func TestItself(t *testing.T) {
+	fd, err := newSocket(unix.AF_INET)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil { // to one of the range
+		t.Fatal(err)
+	}
+	to := targetOf(localAddr(fd))
+	if err := to.connect(fd); err != nil {
+		t.Fatal(err)
+	}
+	if !to.itself(fd) {
+		t.Errorf("connected to itself at %v, and not seen", to.to)
+	}
+	l := listener(t)
+	other := targetOf(l.Addr())
+	fd, err = newSocket(other.family)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(fd)
+	if err := other.connect(fd); err != nil || other.itself(fd) {
+		t.Error(err, "not connected to itself")
+	}
+}
