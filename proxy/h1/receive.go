@@ -129,7 +129,7 @@ func (r *vmReader) Read(p []byte) (int, error) {
 // wait waits for bytes of the bare connection without a buffer.
 func (v *VM) wait() error {
 	for {
-		err := v.bare.WaitPending()
+		err := v.bare.WaitAnswer()
 		if err == nil {
 			return nil
 		}

@@ -117,6 +117,24 @@ func (s *Socket) WaitPending() error {
 	return s.await()
 }
 
+// WaitAnswer is WaitPending for what a VM may send at any moment: the Loop may
+// stay awake for it.
+func (s *Socket) WaitAnswer() error {
+	if err := s.enter(readPast); err != nil {
+		return err
+	}
+	defer s.leave()
+	if s.Pending() {
+		return nil
+	}
+	if err := s.join(); err != nil {
+		return err
+	}
+	s.loop.vigil.awaited.Add(1)
+	defer s.loop.vigil.awaited.Add(-1)
+	return s.await()
+}
+
 // Write writes all of p. It fails with os.ErrDeadlineExceeded when the write
 // deadline passes, or when for the write timeout not one byte could be written
 // and the peer took none of those written before.

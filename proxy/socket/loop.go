@@ -59,6 +59,7 @@ type Loop struct {
 	try   func(uintptr) bool // turn, bound once
 	crew  crew
 	pipes pipes
+	vigil vigil
 
 	private func() // ends the loop of a Socket that had none; nil for others
 
@@ -136,11 +137,17 @@ func (l *Loop) wait(busy bool) error {
 // turn is called by the runtime's poller before each wait; true ends the
 // waiting.
 func (l *Loop) turn() bool {
+	vigil, awaited := l.vigil.wanted(), l.vigil.awaited.Load()
 	for {
 		n := pollOnce(l.epoll, l.events[:])
 		l.tell(n)
-		if busy, all := l.left(n); busy || all {
-			return busy
+		busy, all := l.left(n)
+		if busy {
+			return true
+		}
+		if all && !(vigil && n > 0 && l.vigil.keep(l.epoll, awaited)) {
+			l.vigil.slept = now()
+			return false
 		}
 	}
 }

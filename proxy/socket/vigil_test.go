@@ -1,0 +1,83 @@
+package socket
+
+import "testing"
+
+// TestVigil is what decides whether one is kept, and for what.
+func TestVigil(t *testing.T) {
+	noLeak(t)
+	l, err := NewLoop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.end()
+	s, c := pair(t)
+	s.UseLoop(l)
+	if err := s.join(); err != nil {
+		t.Fatal(err)
+	}
+	v := &l.vigil
+	if v.awaited.Store(1); v.keep(l.epoll, 1) || v.vain != 0 {
+		t.Error("kept for an answer that was awaited before")
+	}
+	for vain := 1; vain <= vigilVain+1; vain++ { // nothing comes
+		want := min(vain, vigilVain)
+		if v.keep(l.epoll, 0) || v.vain != want {
+			t.Fatalf("%d in vain, want %d", v.vain, want)
+		}
+		for chances := 1<<want - 1; chances > 0; chances-- {
+			if v.skip != chances || v.keep(l.epoll, 0) || v.vain != want {
+				t.Fatalf("%d to be left out, want %d", v.skip, chances)
+			}
+		}
+	}
+	send(t, c, "answer")
+	eventually(t, "it is there", s.look)
+	if !v.keep(l.epoll, 0) || v.vain != 0 || v.skip != 0 {
+		t.Error("the event was not seen")
+	}
+	v.slept = now()
+	if v.wanted() {
+		t.Error("wanted without sleep")
+	}
+	if v.slept = now() - int64(vigilAfter); !v.wanted() {
+		t.Error("not wanted after sleep")
+	}
+}
+
+// TestWaitAnswer: the loop knows for how long an answer is awaited.
+func TestWaitAnswer(t *testing.T) {
+	noLeak(t)
+	l := running(t)
+	s, c := pair(t)
+	s.UseLoop(l)
+	if err := s.join(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.TryRead(make([]byte, 1)); err != ErrWait {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	for range 3 {
+		go func() { done <- s.WaitAnswer() }()
+		blocked(t, s)
+		if n := l.vigil.awaited.Load(); n != 1 {
+			t.Errorf("%d answers are awaited", n)
+		}
+		send(t, c, "answer")
+		if err := <-done; err != nil || l.vigil.awaited.Load() != 0 {
+			t.Error(err, l.vigil.awaited.Load(), "awaited after it came")
+		}
+		if err := s.WaitAnswer(); err != nil {
+			t.Error(err)
+		}
+		if n, err := s.Read(make([]byte, 100)); n != len("answer") {
+			t.Error(n, err)
+		}
+	}
+	go func() { done <- s.WaitAnswer() }()
+	blocked(t, s)
+	s.Close()
+	if err := <-done; err == nil || l.vigil.awaited.Load() != 0 {
+		t.Error(err, "after it was closed")
+	}
+}
