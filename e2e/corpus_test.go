@@ -160,23 +160,38 @@ func (r raw) send(c *peer.Client, methods []string) (o outcome) {
 	return o
 }
 
+// peekFor waits until there is something to read, which has as long again to
+// be whole.
+func peekFor(c *peer.Client, wait time.Duration) error {
+	for begin := rig.Now(); ; {
+		c.SetReadDeadline(time.Now().Add(wait))
+		if _, err := c.R.Peek(1); !isTimeout(err) || begin.Took() >= wait {
+			c.SetReadDeadline(time.Now().Add(wait))
+			return err
+		}
+	}
+}
+
 // read reads one answer; it is false when none comes any more.
 func (o *outcome) read(c *peer.Client, methods []string) bool {
-	begin, wait, method := time.Now(), 400*time.Millisecond, "GET"
+	begin, wait, method := rig.Now(), 400*time.Millisecond, "GET"
 	if o.closing {
 		wait = 3 * time.Second
 	}
 	if n := len(o.statuses); n < len(methods) {
 		method = methods[n]
 	}
-	c.SetReadDeadline(begin.Add(wait))
-	p, err := strict.ReadResponse(c.R, method)
+	var p *strict.Response
+	err := peekFor(c, wait)
+	if err == nil {
+		p, err = strict.ReadResponse(c.R, method)
+	}
 	if p != nil {
 		o.statuses = append(o.statuses, p.Status)
 		o.closing = strings.EqualFold(p.Header.Get("Connection"), "close")
 		return err == nil
 	}
-	o.lasted, o.ended = time.Since(begin), !isTimeout(err)
+	o.lasted, o.ended = begin.Took(), !isTimeout(err)
 	if err != io.EOF && !isTimeout(err) {
 		o.faults = append(o.faults, err)
 	}

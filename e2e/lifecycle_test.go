@@ -154,10 +154,10 @@ func TestSecondTerm(t *testing.T) {
 		}
 		return err != nil
 	})
-	begin := time.Now()
+	begin := rig.Now()
 	u.Signal(syscall.SIGTERM)
-	u.Exit(5 * time.Second)
-	if d := time.Since(begin); d > 3*time.Second {
+	u.Exit(peer.Patience)
+	if d := begin.Took(); d > 3*time.Second {
 		t.Errorf("took %v", d)
 	}
 }

@@ -130,9 +130,5 @@ func TestRefusedIsClosed(t *testing.T) {
 	c := u.Dial()
 	c.Send("BAD\r\n\r\n")
 	c.Response("GET")
-	begin := time.Now()
-	rig.EventuallyWithin(t, 5*time.Second, "sending to a closed connection fails", func() bool { return c.Try("x") != nil })
-	if d := time.Since(begin); d > 3*time.Second {
-		t.Errorf("closed after %v", d)
-	}
+	rig.EventuallyWithin(t, 3*time.Second, "sending to a closed connection fails", func() bool { return c.Try("x") != nil })
 }

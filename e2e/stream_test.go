@@ -258,11 +258,11 @@ func TestBothWaysAtOnce(t *testing.T) {
 // TestClientVanishes: the VM's work is cancelled within a second.
 func TestClientVanishes(t *testing.T) {
 	t.Parallel()
-	gone := make(chan time.Time, 1)
+	gone := make(chan bool, 1)
 	vm := peer.Listen(t, func(l *peer.Link) {
 		if _, err := l.Request(); err == nil {
 			io.Copy(io.Discard, l.R)
-			gone <- time.Now()
+			gone <- true
 		}
 	})
 	u := forwarding(t, vm)
@@ -272,11 +272,11 @@ func TestClientVanishes(t *testing.T) {
 			c.Send(request)
 			n++
 			vm.Wait(n)
-			begin := time.Now()
+			begin := rig.Now()
 			c.Close()
 			select {
-			case at := <-gone:
-				if d := at.Sub(begin); d > time.Second {
+			case <-gone:
+				if d := begin.Took(); d > time.Second {
 					t.Errorf("the VM was told after %v", d)
 				}
 			case <-time.After(peer.Patience):

@@ -119,9 +119,9 @@ func ip(addr string) string {
 
 // took is how long f takes.
 func took(f func()) time.Duration {
-	begun := time.Now()
+	begun := rig.Now()
 	f()
-	return time.Since(begun)
+	return begun.Took()
 }
 
 // healthVM is a gRPC server that says of itself whether it serves.
