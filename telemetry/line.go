@@ -60,11 +60,11 @@ func appendThousandths(b []byte, v int) []byte {
 	return append(b, byte('0'+v/100), byte('0'+v/10%10), byte('0'+v%10))
 }
 
-// key begins a field. A key needs no escaping.
-func (n *line) key(key string) {
-	n.b = append(n.b, `,"`...)
-	n.b = append(n.b, key...)
-	n.b = append(n.b, `":`...)
+// appendKey begins a field. A key needs no escaping.
+func appendKey(b []byte, key string) []byte {
+	b = append(b, ',', '"')
+	b = append(b, key...)
+	return append(b, '"', ':')
 }
 
 // text adds a field unless it is empty.
@@ -77,17 +77,16 @@ func (n *line) long(key string, s []byte, limit int) {
 	if len(s) == 0 {
 		return
 	}
-	n.key(key)
-	n.b = append(n.b, '"')
+	b := append(appendKey(n.b, key), '"')
 	switch asIs, plain := judge(s); {
 	case asIs && len(s) <= limit:
-		n.b = append(n.b, s...)
+		b = append(b, s...)
 	case plain && len(s) <= limit:
-		n.b = quote(n.b, s)
+		b = quote(b, s)
 	default:
-		n.b = quote(n.b, clean(n.scratch[:0], s, limit))
+		b = quote(b, clean(n.scratch[:0], s, limit))
 	}
-	n.b = append(n.b, '"')
+	n.b = append(b, '"')
 }
 
 // number adds a field unless it is zero.
@@ -99,25 +98,24 @@ func (n *line) number(key string, v int64) {
 
 // count adds a field.
 func (n *line) count(key string, v int64) {
-	n.key(key)
-	n.b = strconv.AppendInt(n.b, v, 10)
+	n.b = strconv.AppendInt(appendKey(n.b, key), v, 10)
 }
 
 // millis adds a duration in milliseconds, to the microsecond.
 func (n *line) millis(key string, d time.Duration) {
-	n.key(key)
+	b := appendKey(n.b, key)
 	micros := d.Microseconds()
 	if micros < 0 {
-		n.b, micros = append(n.b, '-'), -micros
+		b, micros = append(b, '-'), -micros
 	}
-	n.b = strconv.AppendInt(n.b, micros/1000, 10)
-	if micros %= 1000; micros == 0 {
-		return
+	b = strconv.AppendInt(b, micros/1000, 10)
+	if micros %= 1000; micros != 0 {
+		b = appendThousandths(append(b, '.'), int(micros))
+		for b[len(b)-1] == '0' {
+			b = b[:len(b)-1]
+		}
 	}
-	n.b = appendThousandths(append(n.b, '.'), int(micros))
-	for n.b[len(n.b)-1] == '0' {
-		n.b = n.b[:len(n.b)-1]
-	}
+	n.b = b
 }
 
 // Exchange writes the line of one exchange. Like all writing methods it never
