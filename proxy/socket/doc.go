@@ -10,8 +10,8 @@
 // What the events said is remembered: nothing is tried that is known to fail,
 // so that a wait costs no system call beside those of the Loop, which many
 // sockets share. A Loop that has little to do stays awake for a moment where
-// the answer of a VM is awaited. A deadline costs a timer only while somebody sleeps, and the
-// limit of a parked Socket only room in its entry of the loop.
+// the answer of a VM is awaited. A deadline costs a timer only while somebody
+// sleeps, and the limit of a parked Socket only room in its entry of the loop.
 //
 // The state word of a Socket counts who uses the descriptor. Every system
 // call on it is made between enter and leave, Close only forbids new ones,

@@ -40,13 +40,13 @@ func (v *vigil) keep(epoll int, before int32) bool {
 		v.skip--
 		return false
 	}
-	for until := now() + int64(vigilTime); now() < until && v.awaited.Load() > before; {
-		if ready(epoll, unix.POLLIN) != 0 {
-			v.vain = 0
-			return true
+	for until := now() + int64(vigilTime); ready(epoll, unix.POLLIN) == 0; {
+		if now() >= until || v.awaited.Load() <= before {
+			v.vain = min(v.vain+1, vigilVain)
+			v.skip = 1<<v.vain - 1
+			return false
 		}
 	}
-	v.vain = min(v.vain+1, vigilVain)
-	v.skip = 1<<v.vain - 1
-	return false
+	v.vain = 0
+	return true
 }
