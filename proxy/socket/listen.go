@@ -139,13 +139,20 @@ func adopt(fd int) (*Listener, error) {
 	return newListener(fd)
 }
 
-// newListener takes ownership of fd unless it fails.
+// unsentMost is about how many bytes the kernel keeps for a client beyond what
+// may be on its way: one that does not read costs no more of its memory, which
+// else is 4 MiB, and what is urgent does not wait behind more.
+const unsentMost = 256 << 10
+
+// newListener takes ownership of fd unless it fails. Its sockets have the
+// options of the listener.
 func newListener(fd int) (*Listener, error) {
 	err := setOptions(fd, []option{
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAlive},
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentMost},
 	})
 	if err != nil {
 		return nil, err

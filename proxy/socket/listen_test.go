@@ -2,11 +2,13 @@ package socket
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -292,5 +294,19 @@ func TestCloseEndsTheRestOfAccept(t *testing.T) {
 	l.Close()
 	if err := <-ended; !isClosed(err) {
 		t.Errorf("err = %v", err)
+	}
+}
+
+// TestKernelKeepsLittle for a client that does not read.
+func TestKernelKeepsLittle(t *testing.T) {
+	noLeak(t)
+	s, c := pair(t)
+	if err := c.SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	s.SetWriteTimeout(100 * time.Millisecond)
+	n, err := s.Write(make([]byte, 8<<20))
+	if !errors.Is(err, os.ErrDeadlineExceeded) || n > 1<<20 {
+		t.Errorf("%d bytes were taken, %v", n, err)
 	}
 }
