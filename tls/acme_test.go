@@ -98,7 +98,10 @@ func TestThousandsOfFailingNamesDelayNobody(t *testing.T) {
 	wants = append(wants, acmeWant("asked.test"))
 	e.apply(wants...)
 	e.start()
-	e.eventually("the first has failed", func() bool { return e.statusOf("refused.test").State == Failed })
+	e.eventually("the first has failed, and waits for its next turn", func() bool {
+		st := e.statusOf("refused.test")
+		return st.State == Failed && !st.NextTry.IsZero()
+	})
 	st := e.statusOf("refused.test")
 	if want := "the ACME server says rejectedIdentifier: policy forbids \ufffd[31mit"; st.Reason != want || time.Until(st.NextTry) < 30*time.Second {
 		t.Errorf("%+v, want the reason %q", st, want)
