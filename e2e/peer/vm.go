@@ -108,7 +108,8 @@ func (v *VM) accept(l net.Listener) {
 }
 
 func (v *VM) serve(c net.Conn) {
-	defer c.Close()
+	raw := c
+	defer raw.Close()
 	if v.tls != nil {
 		tc := tls.Server(c, v.tls)
 		if err := tc.Handshake(); err != nil {
@@ -123,6 +124,7 @@ func (v *VM) serve(c net.Conn) {
 		v.links[link] = true
 	})
 	v.script(link)
+	raw.Close() // before it counts as closed
 	v.change(func() { delete(v.links, link) })
 }
 
