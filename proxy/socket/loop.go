@@ -149,6 +149,7 @@ func (l *Loop) turn() bool {
 			l.vigil.slept = now()
 			return false
 		}
+		vigil = false // one for each sleep: a loop that has enough to do would never sleep again
 	}
 }
 

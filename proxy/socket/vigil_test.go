@@ -1,6 +1,10 @@
 package socket
 
-import "testing"
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
 
 // TestVigil is what decides whether one is kept, and for what.
 func TestVigil(t *testing.T) {
@@ -41,6 +45,45 @@ func TestVigil(t *testing.T) {
 	}
 	if v.slept = now() - int64(vigilAfter); !v.wanted() {
 		t.Error("not wanted after sleep")
+	}
+}
+
+// restless has more to tell each time, and somebody who waits for an answer.
+type restless struct {
+	loop *Loop
+	fd   int
+	told int
+}
+
+func (r *restless) Stopped() {}
+func (r *restless) Ready(uint32) {
+	r.told++
+	r.loop.vigil.awaited.Add(1)
+	unix.Write(r.fd, []byte("more"))
+}
+
+// TestOneVigilForEachSleep: events that never end are no reason to stay awake.
+func TestOneVigilForEachSleep(t *testing.T) {
+	noLeak(t)
+	l, err := NewLoop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.end()
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(p[0])
+	defer unix.Close(p[1])
+	r := &restless{loop: l, fd: p[0]}
+	if _, err := l.Add(p[1], inward, r); err != nil {
+		t.Fatal(err)
+	}
+	unix.Write(p[0], []byte("first"))
+	l.vigil.slept = now() - int64(vigilAfter)
+	if l.turn() || r.told != 2 {
+		t.Errorf("told %d times before it slept, want twice: awake, and after a vigil", r.told)
 	}
 }
 
