@@ -120,19 +120,11 @@ func (s *Socket) WaitPending() error {
 // WaitAnswer is WaitPending for what a VM may send at any moment: the Loop may
 // stay awake for it.
 func (s *Socket) WaitAnswer() error {
-	if err := s.enter(readPast); err != nil {
-		return err
+	if s.state.Load()&joined != 0 { // others do not wait
+		s.loop.vigil.awaited.Add(1)
+		defer s.loop.vigil.awaited.Add(-1)
 	}
-	defer s.leave()
-	if s.Pending() {
-		return nil
-	}
-	if err := s.join(); err != nil {
-		return err
-	}
-	s.loop.vigil.awaited.Add(1)
-	defer s.loop.vigil.awaited.Add(-1)
-	return s.await()
+	return s.WaitPending()
 }
 
 // Write writes all of p. It fails with os.ErrDeadlineExceeded when the write
