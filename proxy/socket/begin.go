@@ -44,8 +44,7 @@ func targetOf(to netip.AddrPort) (t target) {
 // the kernel took. While the VM has not answered yet, as one on another machine
 // cannot have, the error is ErrWait and Finish goes on. The descriptor has none
 // of Dial's options: before anything else is written NoDelay is to be called,
-// and after a while Guard. Begin is for a VM that was there when it was last
-// dialed: it does not ask whether the kernel has connected us to ourselves.
+// and after a while Guard.
 func (d *Dialer) Begin(to netip.AddrPort, first []byte) (fd, sent int, err error) {
 	t := targetOf(to)
 	fd, sent, err = t.begin(first)
@@ -69,10 +68,12 @@ func (t *target) begin(first []byte) (fd, sent int, err error) {
 	if err = t.connect(fd); err == nil {
 		sent, err = writeOnce(fd, first)
 	}
-	switch err {
-	case nil:
+	switch {
+	case err == nil && t.itself(fd):
+		err = unix.ECONNREFUSED
+	case err == nil:
 		return fd, sent, nil
-	case unix.EAGAIN, unix.EINTR:
+	case err == unix.EAGAIN, err == unix.EINTR:
 		return fd, 0, ErrWait
 	}
 	closeFD(fd)

@@ -55,7 +55,7 @@ func (p *Pool) direct() *Backend {
 	switch {
 	case b.network != "tcp" || !b.addr.IsValid() || b.addr.Addr().Zone() != "", p.spec.Transparent || p.spec.ProxyProtocol != "":
 		return nil // that is not all there is to do
-	case !b.usable() || b.trust.absent.Load() || b.unhealthy() || p.forbids(b):
+	case !b.usable() || b.unhealthy() || p.forbids(b):
 		return nil
 	}
 	return b
