@@ -78,7 +78,7 @@ http = "forward"`})
 	}
 	left := map[string]int{}
 	for _, s := range all {
-		if !s.ended(90 * time.Second) {
+		if !s.ended(40 * time.Second) {
 			left[s.kind]++
 		}
 	}

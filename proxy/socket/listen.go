@@ -152,11 +152,11 @@ func newListener(fd int) (*Listener, error) {
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAlive},
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentMost},
 	})
 	if err != nil {
 		return nil, err
 	}
+	setOption(fd, option{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentMost}) // older kernels do not know it for MPTCP
 	l := &Listener{addr: localAddr(fd), done: make(chan struct{}), origins: make(map[netip.AddrPort]*origin)}
 	l.file = os.NewFile(uintptr(fd), "listener")
 	l.try = l.tryAccept
