@@ -43,7 +43,7 @@ func Now() Moment {
 }
 
 // Took is how long it has been since, not counting the pauses in which the
-// machine did not run this process.
+// machine did not run this process: for what must not take longer than it may.
 func (m Moment) Took() time.Duration {
 	d := time.Since(m.Time)
 	time.Sleep(2 * beat) // a pause that has just ended is counted
