@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"testing"
 )
@@ -10,7 +11,7 @@ import (
 // because the one before is just giving it up.
 func TestListenerGoneAndBack(t *testing.T) {
 	e := newEdge(t, "")
-	reserved, err := net.Listen("tcp", "127.0.0.1:0")
+	reserved, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254)))
 	if err != nil {
 		t.Fatal(err)
 	}

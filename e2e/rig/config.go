@@ -3,11 +3,14 @@ package rig
 import (
 	"crypto/rand"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -63,16 +66,24 @@ func LoopbackIP() string {
 	return fmt.Sprintf("127.%d.%d.%d", 1+b[0]%254, b[1], 1+b[2]%254)
 }
 
+// given holds what FreePort has said: a port is free again for the system
+// before its taker has bound it.
+var given sync.Map
+
 // FreePort is an address with a port that was free for TCP and UDP a moment
-// ago.
+// ago, that no other call got, and that lies below the ports which the system
+// itself gives out.
 func FreePort(t testing.TB, ip string) string {
 	t.Helper()
-	for range 20 {
-		l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
-		if err != nil {
-			t.Fatal(err)
+	for range 100 {
+		addr := net.JoinHostPort(ip, strconv.Itoa(10_000+mathrand.IntN(22_000)))
+		if _, taken := given.LoadOrStore(addr, true); taken {
+			continue
 		}
-		addr := l.Addr().String()
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
 		u, err := net.ListenPacket("udp", addr)
 		l.Close()
 		if err == nil {

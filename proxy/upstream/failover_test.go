@@ -305,7 +305,7 @@ func TestSlowBodiesStream(t *testing.T) {
 // again, three times.
 func TestAKilledVMCostsNothing(t *testing.T) {
 	stays := newVM(t, "127.0.0.1:0", serve)
-	dies := newVM(t, "127.0.0.1:0", serve)
+	dies := newVM(t, freePort(t).String(), serve)
 	p := pool(t, spec(stays.address(), dies.address()), Dialer{})
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup

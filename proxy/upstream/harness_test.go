@@ -3,7 +3,9 @@ package upstream
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -216,10 +218,11 @@ func answer(t *testing.T, p *Pool, ex *message.Exchange) (string, error) {
 	return string(b), nil
 }
 
-// freePort is a port that nobody listens on right now.
+// freePort is a port that nobody listens on right now, at an address that is
+// most likely no other test's.
 func freePort(t *testing.T) Address {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254)))
 	if err != nil {
 		t.Fatal(err)
 	}
