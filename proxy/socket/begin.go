@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -91,13 +93,29 @@ func (t *target) connect(fd int) error {
 // itself reports whether nobody listens and the kernel chose that very port for
 // our end.
 func (t *target) itself(fd int) bool {
-	if !t.to.Addr().IsLoopback() {
+	if !chosen(t.to.Port()) {
 		return false
 	}
 	var raw unix.RawSockaddrAny
 	size := uint32(unix.SizeofSockaddrAny)
 	_, _, errno := syscall.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&raw)), uintptr(unsafe.Pointer(&size)))
 	return errno == 0 && rawAddr(&raw) == t.to
+}
+
+// ownPorts is what the kernel chooses the port of our end from, the last one
+// included: all, if it does not say.
+var ownPorts = sync.OnceValues(func() (first, last uint16) {
+	text, _ := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range") // of IPv6 too
+	if n, _ := fmt.Sscan(string(text), &first, &last); n != 2 {
+		return 0, math.MaxUint16
+	}
+	return first, last
+})
+
+// chosen reports whether our end of a connection may have that port.
+func chosen(port uint16) bool {
+	first, last := ownPorts()
+	return first <= port && port <= last
 }
 
 // Finish waits until a connection that Begin left with ErrWait is made; nothing

@@ -134,4 +134,8 @@ func TestItself(t *testing.T) {
 	if err := other.connect(fd); err != nil || other.itself(fd) {
 		t.Error(err, "not connected to itself")
 	}
+	first, last := ownPorts()
+	if port := other.to.Port(); port < first || port > last || chosen(first-1) || !chosen(first) || !chosen(last) || chosen(last+1) {
+		t.Errorf("the kernel chose %d, not one of %d to %d", port, first, last)
+	}
 }

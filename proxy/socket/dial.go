@@ -87,7 +87,7 @@ func (d *Dialer) dialTCP(ctx context.Context, to netip.AddrPort) (*Socket, error
 	if err == nil {
 		err = s.connect(ctx, sa)
 	}
-	if err == nil && to.Addr().IsLoopback() && s.Local() == to {
+	if err == nil && chosen(to.Port()) && s.Local() == to {
 		// Nobody listens, and the kernel chose that very port for our end.
 		err = os.NewSyscallError("connect", unix.ECONNREFUSED)
 	}
