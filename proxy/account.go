@@ -14,7 +14,7 @@ import (
 )
 
 // logExchange writes the access-log line of an exchange.
-func (p *Proxy) logExchange(snap *Snapshot, ex *message.Exchange, took time.Duration) {
+func (p *Proxy) logExchange(snap *Snapshot, ex *message.Exchange) {
 	if !p.Access.Enabled() {
 		return
 	}
@@ -22,7 +22,7 @@ func (p *Proxy) logExchange(snap *Snapshot, ex *message.Exchange, took time.Dura
 	line := telemetry.Exchange{
 		Time: t.Start, Client: ex.From, RequestID: t.RequestID, Site: t.Site,
 		Method: t.Method, Scheme: string(scheme(ex)), Host: t.Host, Path: t.Path, Proto: c.Proto.String(),
-		Status: t.Status, BytesIn: t.Received, BytesOut: t.Sent, Duration: took, FirstByte: t.Head,
+		Status: t.Status, BytesIn: t.Received, BytesOut: t.Sent, Duration: t.Total, FirstByte: t.Head,
 		Backend: t.Backend, Attempts: t.Attempts,
 		TLSVersion: c.TLSVersion, TLSCipher: c.CipherSuite, SNI: c.ServerName,
 		Failed: t.Side.String(), Reason: t.Reason,
@@ -34,12 +34,12 @@ func (p *Proxy) logExchange(snap *Snapshot, ex *message.Exchange, took time.Dura
 }
 
 // count adds an exchange to the counters of its site; site may be nil.
-func (p *Proxy) count(site *Site, ex *message.Exchange, took time.Duration) {
+func (p *Proxy) count(site *Site, ex *message.Exchange) {
 	if site == nil {
 		return
 	}
 	t := &ex.Trace
-	site.Counters.Count(t.Status, took, t.Received, t.Sent)
+	site.Counters.Count(t.Status, t.Total, t.Received, t.Sent)
 	for range t.Attempts - 1 {
 		site.Counters.Retried()
 	}

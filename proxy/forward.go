@@ -28,9 +28,13 @@ func (p *Proxy) rewriteRequest(snap *Snapshot, ex *message.Exchange) {
 	addMissing(h, message.XForwardedProto, xForwardedProto, scheme(ex))
 	addMissing(h, message.XForwardedHost, xForwardedHost, ex.Request.Authority)
 	addMissing(h, message.XForwardedPort, xForwardedPort, snap.port(ex))
-	h.AddField(message.Field{ID: message.XRealIP, Name: xRealIP, Value: appendAddr(ex.Scratch(addrLen), ex.From)})
+	client := chain
+	if believed {
+		client = appendAddr(ex.Scratch(addrLen), ex.From)
+	}
+	h.AddField(message.Field{ID: message.XRealIP, Name: xRealIP, Value: client})
 	h.AddField(message.Field{ID: message.XRequestID, Name: xRequestID, Value: ex.Trace.RequestID})
-	h.AddField(message.Field{ID: message.Via, Name: via, Value: append(append(ex.Scratch(32), "1.1 "...), p.via...)})
+	h.AddField(message.Field{ID: message.Via, Name: via, Value: p.via})
 	if believed {
 		extendForwarded(ex)
 	}
@@ -123,10 +127,13 @@ func extendForwarded(ex *message.Exchange) {
 	}
 }
 
+// viaProtocol is before our token in Via.
+const viaProtocol = "1.1 "
+
 // viaUs reports whether this process has seen the request before.
 func (p *Proxy) viaUs(ex *message.Exchange) bool {
 	for _, f := range ex.Request.Header.All() {
-		if f.ID == message.Via && bytes.Contains(f.Value, []byte(p.via)) {
+		if f.ID == message.Via && bytes.Contains(f.Value, p.via[len(viaProtocol):]) {
 			return true
 		}
 	}

@@ -47,7 +47,7 @@ type Proxy struct {
 	Options
 	snapshot atomic.Pointer[Snapshot]
 	opaque   func() *tls.Config // of the handshakes of raw ports
-	via      string             // our token in Via, of this process alone
+	via      []byte             // our value of Via; its token is of this process alone
 	conns    *registry[*visit]
 	live     *registry[*live]
 	tunnels  sync.WaitGroup // passthrough connections and those with exchanges, which may be nobody's goroutine
@@ -59,7 +59,7 @@ func New(o Options) *Proxy {
 	var id [5]byte
 	rand.Read(id[:])
 	return &Proxy{
-		Options: o, via: "usher-" + hex.EncodeToString(id[:]),
+		Options: o, via: []byte(viaProtocol + "usher-" + hex.EncodeToString(id[:])),
 		opaque: sync.OnceValue(func() *tls.Config { return opaque(o.Certificates.ServerConfig()) }),
 		conns:  newRegistry[*visit](), live: newRegistry[*live](),
 	}

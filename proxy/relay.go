@@ -23,7 +23,7 @@ func (p *Proxy) relay(site *Site, lease *upstream.Lease, ex *message.Exchange) {
 		}
 		return
 	}
-	lease.Release()
+	ex.Trace.Total = lease.Release().Sub(ex.Trace.Start)
 }
 
 // relayResponse returns when nothing of the response is under way any more and

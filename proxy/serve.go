@@ -226,9 +226,11 @@ var setCookieName = []byte("Set-Cookie")
 
 // finish counts and logs an exchange; the one place that does.
 func (p *Proxy) finish(snap *Snapshot, site *Site, ex *message.Exchange) {
-	took := time.Since(ex.Trace.Start)
-	p.count(site, ex, took)
-	p.logExchange(snap, ex, took)
+	if ex.Trace.Total == 0 {
+		ex.Trace.Total = time.Since(ex.Trace.Start)
+	}
+	p.count(site, ex)
+	p.logExchange(snap, ex)
 }
 
 // from is the client of an exchange: the rightmost address of the chain that

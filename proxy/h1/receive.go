@@ -85,6 +85,10 @@ func (v *VM) open() {
 	if mode != noBody {
 		resp.Body = &v.body
 	}
+	if v.up.alone && !v.watching {
+		v.final = true
+		return
+	}
 	v.mu.Lock()
 	v.final = true
 	if v.watching && !v.gone {

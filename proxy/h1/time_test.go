@@ -43,6 +43,7 @@ func (p *pipe) SetWriteTimeout(d time.Duration) {
 	p.timeout = d
 }
 
+func (p *pipe) ReadUntil(t time.Time)                  { p.SetReadDeadline(t) }
 func (p *pipe) CloseWrite() error                      { return nil }
 func (p *pipe) CloseLinger(int64, time.Duration) error { return p.Close() }
 func (p *pipe) Idle() bool                             { return true }

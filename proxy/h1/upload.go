@@ -16,6 +16,7 @@ import (
 type upload struct {
 	v       *VM
 	left    int64 // of the body, Unknown when it goes in chunks
+	alone   bool  // there is no goroutine, and no need of VM.mu; owned by who calls RoundTrip
 	start   func()
 	waiting sync.WaitGroup
 
@@ -30,7 +31,7 @@ type upload struct {
 }
 
 func (u *upload) reset(now time.Time) {
-	u.left, u.running, u.moved, u.last, u.complete, u.err, u.fatal = 0, false, false, false, false, nil, false
+	u.left, u.alone, u.running, u.moved, u.last, u.complete, u.err, u.fatal = 0, true, false, false, false, false, nil, false
 	u.ended = now
 }
 
@@ -46,7 +47,7 @@ func bodyFault(err error) error {
 
 // begin starts the goroutine.
 func (u *upload) begin() {
-	u.running = true
+	u.alone, u.running = false, true
 	u.waiting.Add(1)
 	go u.start()
 }
@@ -216,6 +217,9 @@ func (u *upload) atVM() bool { return !u.running || u.v.ex.Request.ExpectContinu
 
 // finish ends the upload and reports whether the whole request was sent.
 func (u *upload) finish() bool {
+	if u.alone {
+		return u.complete
+	}
 	v := u.v
 	v.mu.Lock()
 	running, last := u.running, u.last

@@ -98,7 +98,7 @@ func (v *VM) begin(ctx context.Context, ex *message.Exchange, silent time.Durati
 	v.mu.Lock()
 	v.exchange++
 	v.gone, v.stopped = false, nil
-	v.wire.SetReadDeadline(now.Add(slice))
+	v.wire.ReadUntil(now.Add(slice))
 	v.mu.Unlock()
 	switch {
 	case ctx.Err() != nil:

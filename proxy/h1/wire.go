@@ -11,6 +11,7 @@ import (
 // is one; tests of timeouts bring their own.
 type wire interface {
 	SetReadDeadline(time.Time) error
+	ReadUntil(time.Time)
 	SetWriteTimeout(time.Duration)
 	CloseWrite() error
 	CloseLinger(limit int64, d time.Duration) error

@@ -225,6 +225,7 @@ type Trace struct {
 	Start     time.Time     // first byte of the request head
 	Tried     time.Time     // the latest attempt at a backend began; zero when there was none
 	Head      time.Duration // from Start to the final response head; 0 when there was none
+	Total     time.Duration // from Start until all was written; 0 before
 	Site      string        // canonical host of the site; empty when none matched
 	Backend   string        // address that answered or failed last
 	RequestID []byte        // view, see Field

@@ -6,6 +6,9 @@ import "time"
 // more; zero is none. A time in the past fails Read and WaitReadable at once,
 // also one that waits, and ends Park, which one in the future may shorten.
 func (s *Socket) SetReadDeadline(t time.Time) error {
+	if t.IsZero() && s.in.deadline.Load() == 0 && s.state.Load()&readPast == 0 {
+		return nil // as it is
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.set(&s.in, readPast, t) {
@@ -14,6 +17,16 @@ func (s *Socket) SetReadDeadline(t time.Time) error {
 		s.parkUntil(s.loop.tickAt(t))
 	}
 	return nil
+}
+
+// ReadUntil is SetReadDeadline for who reads, and for a time that has not passed:
+// it neither looks at the clock nor excludes others. A Read that has to wait
+// sees that it has passed all the same.
+func (s *Socket) ReadUntil(t time.Time) {
+	s.in.deadline.Store(moment(t))
+	if s.state.Load()&readPast != 0 {
+		s.state.And(^uint64(readPast))
+	}
 }
 
 // SetWriteDeadline sets the absolute time after which Write does not wait any

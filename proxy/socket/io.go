@@ -120,7 +120,7 @@ func (s *Socket) WaitPending() error {
 // WaitAnswer is WaitPending for what a VM may send at any moment: the Loop may
 // stay awake for it.
 func (s *Socket) WaitAnswer() error {
-	if s.state.Load()&joined != 0 { // others do not wait
+	if s.state.Load()&joined != 0 && !s.loop.crowd.Load() { // others do not wait, or the loop has enough to do
 		s.loop.vigil.awaited.Add(1)
 		defer s.loop.vigil.awaited.Add(-1)
 	}

@@ -81,11 +81,17 @@ func (d *direction) lapse() {
 	}
 }
 
+// change is for news that are seldom what they were: the processor does not
+// wait for a swap that would fail.
+func (d *direction) change(old, new uint32) bool {
+	return d.news.Load() == old && d.news.CompareAndSwap(old, new)
+}
+
 // seen forgets what has happened so far, before a try.
-func (d *direction) seen() { d.news.CompareAndSwap(fresh, quiet) }
+func (d *direction) seen() { d.change(fresh, quiet) }
 
 // more notes that another try may find something.
-func (d *direction) more() { d.news.CompareAndSwap(quiet, fresh) }
+func (d *direction) more() { d.change(quiet, fresh) }
 
 // disarm frees what only a sleep needs. The caller holds the mutex of the
 // Socket, and nobody sleeps.
@@ -174,7 +180,7 @@ func (s *Socket) sleep(d *direction, past uint64) error {
 		return err
 	}
 	<-d.bed.wake
-	if d.news.CompareAndSwap(lapsed, quiet) {
+	if d.change(lapsed, quiet) {
 		return errLapsed
 	}
 	return s.why(past)

@@ -31,8 +31,8 @@ func (b *Backend) pop(serverName string) *conn {
 }
 
 // put keeps a connection for the next exchange.
-func (b *Backend) put(c *conn) {
-	c.since = c.began.Add(time.Since(c.began))
+func (b *Backend) put(c *conn, now time.Time) {
+	c.since = now
 	b.mu.Lock()
 	keep := len(b.idle) < idlePerSite && !b.retired
 	if keep {

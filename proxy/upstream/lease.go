@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"time"
 
 	"usher/proxy/message"
 	"usher/proxy/socket"
@@ -20,23 +21,26 @@ type Lease struct {
 func (l *Lease) Backend() *Backend { return l.backend }
 
 // Release ends an exchange: the connection is pooled if it is in a clean
-// state, else closed. It returns after the upload has ended.
-func (l *Lease) Release() {
+// state, else closed. It returns after the upload has ended, and says when that
+// was.
+func (l *Lease) Release() (ended time.Time) {
 	c := l.conn
 	defer l.backend.leave()
 	c.early.end()
-	if reusable := c.vm.Finish(); c.h1 == nil {
-		return // the stream has ended, the connection is shared
-	} else if !reusable || l.pool.retired.Load() {
+	reusable := c.vm.Finish()
+	ended = c.began.Add(time.Since(c.began))
+	switch {
+	case c.h1 == nil: // the stream has ended, the connection is shared
+	case !reusable || l.pool.retired.Load():
 		c.vm.Close()
-		return
-	}
-	c.reused = true
-	if l.pool.private.Load() {
+	case l.pool.private.Load():
+		c.reused = true
 		l.client.Attach(l.backend, c)
-		return
+	default:
+		c.reused = true
+		l.backend.put(c, ended)
 	}
-	l.backend.put(c)
+	return ended
 }
 
 // Fail ends an exchange whose connection must not be used again.

@@ -56,7 +56,7 @@ func TestNothingIsKeptAfterRetire(t *testing.T) {
 	}
 	p.Retire()
 	l.conn.vm.Finish()
-	l.backend.put(l.conn)
+	l.backend.put(l.conn, time.Now())
 	<-closed
 }
 
