@@ -19,7 +19,7 @@ func (p *Proxy) logExchange(snap *Snapshot, ex *message.Exchange) {
 		return
 	}
 	t, c := &ex.Trace, ex.Client
-	line := telemetry.Exchange{
+	line := &telemetry.Exchange{
 		Time: t.Start, Client: ex.From, RequestID: t.RequestID, Site: t.Site,
 		Method: t.Method, Scheme: string(scheme(ex)), Host: t.Host, Path: t.Path, Proto: c.Proto.String(),
 		Status: t.Status, BytesIn: t.Received, BytesOut: t.Sent, Duration: t.Total, FirstByte: t.Head,
@@ -30,7 +30,7 @@ func (p *Proxy) logExchange(snap *Snapshot, ex *message.Exchange) {
 	if ex.From == c.Addr.Addr() {
 		line.Port = c.Addr.Port()
 	}
-	p.Access.Exchange(&line)
+	p.Access.Exchange(line)
 }
 
 // count adds an exchange to the counters of its site; site may be nil.

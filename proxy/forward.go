@@ -24,7 +24,7 @@ func (p *Proxy) rewriteRequest(snap *Snapshot, ex *message.Exchange) {
 		}
 		return f.ID.Forwarding() && (!believed || bytes.IndexByte(f.Name, '_') >= 0)
 	})
-	h.AddField(message.Field{ID: message.XForwardedFor, Name: xForwardedFor, Value: chain})
+	h.AddField(message.XForwardedFor, xForwardedFor, chain)
 	addMissing(h, message.XForwardedProto, xForwardedProto, scheme(ex))
 	addMissing(h, message.XForwardedHost, xForwardedHost, ex.Request.Authority)
 	addMissing(h, message.XForwardedPort, xForwardedPort, snap.port(ex))
@@ -32,9 +32,9 @@ func (p *Proxy) rewriteRequest(snap *Snapshot, ex *message.Exchange) {
 	if believed {
 		client = appendAddr(ex.Scratch(addrLen), ex.From)
 	}
-	h.AddField(message.Field{ID: message.XRealIP, Name: xRealIP, Value: client})
-	h.AddField(message.Field{ID: message.XRequestID, Name: xRequestID, Value: ex.Trace.RequestID})
-	h.AddField(message.Field{ID: message.Via, Name: via, Value: p.via})
+	h.AddField(message.XRealIP, xRealIP, client)
+	h.AddField(message.XRequestID, xRequestID, ex.Trace.RequestID)
+	h.AddField(message.Via, via, p.via)
 	if believed {
 		extendForwarded(ex)
 	}
@@ -65,7 +65,7 @@ func appendAddr(b []byte, a netip.Addr) []byte {
 // addMissing adds a field unless a trusted proxy has said it already.
 func addMissing(h *message.Header, id message.ID, name, value []byte) {
 	if _, ok := h.Get(id); !ok {
-		h.AddField(message.Field{ID: id, Name: name, Value: value})
+		h.AddField(id, name, value)
 	}
 }
 
@@ -132,8 +132,9 @@ const viaProtocol = "1.1 "
 
 // viaUs reports whether this process has seen the request before.
 func (p *Proxy) viaUs(ex *message.Exchange) bool {
-	for _, f := range ex.Request.Header.All() {
-		if f.ID == message.Via && bytes.Contains(f.Value, p.via[len(viaProtocol):]) {
+	fields := ex.Request.Header.All()
+	for i := range fields {
+		if f := &fields[i]; f.ID == message.Via && bytes.Contains(f.Value, p.via[len(viaProtocol):]) {
 			return true
 		}
 	}
@@ -185,10 +186,10 @@ func advertise(snap *Snapshot, site *Site, ex *message.Exchange) {
 	}
 	h := &ex.Response.Header
 	if site.HSTS {
-		h.AddField(message.Field{ID: message.StrictTransportSecurity, Name: hstsName, Value: hstsValue})
+		h.AddField(message.StrictTransportSecurity, hstsName, hstsValue)
 	}
 	if snap.AltSvc != nil && ex.Client.Proto != message.HTTP3 {
-		h.AddField(message.Field{ID: message.AltSvc, Name: altSvcName, Value: snap.AltSvc})
+		h.AddField(message.AltSvc, altSvcName, snap.AltSvc)
 	}
 }
 

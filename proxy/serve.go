@@ -212,7 +212,7 @@ func (p *Proxy) forward(ctx context.Context, snap *Snapshot, site *Site, pool *u
 	}()
 	rewriteResponse(snap, site, ex)
 	if cookie := lease.Cookie(ex.Client.TLS); cookie != nil {
-		ex.Response.Header.AddField(message.Field{ID: message.SetCookie, Name: setCookieName, Value: cookie})
+		ex.Response.Header.AddField(message.SetCookie, setCookieName, cookie)
 	}
 	if ex.Response.Status == 101 {
 		p.upgrade(site, lease, ex)

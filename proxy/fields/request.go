@@ -140,15 +140,15 @@ func (r *Request) field(name, value string, arena []byte, h *message.Header) ([]
 			return arena, nil
 		}
 		r.cookieAt = h.Len()
-		h.AddField(message.Field{Name: cookieName, ID: id})
+		h.AddField(id, cookieName, nil)
 		return arena, nil
 	case id != message.Other && id <= message.ProxyAuthorization:
 		return arena, r.fact(id, value)
 	}
-	f := message.Field{ID: id}
-	arena, f.Name = keep(arena, name)
-	arena, f.Value = keep(arena, value)
-	h.AddField(f)
+	var kept, text []byte
+	arena, kept = keep(arena, name)
+	arena, text = keep(arena, value)
+	h.AddField(id, kept, text)
 	return arena, nil
 }
 

@@ -33,10 +33,10 @@ func Response(s *Section, arena []byte, r *message.Response) ([]byte, error) {
 		if id == message.ContentLength || id.HopByHop() {
 			continue
 		}
-		kept := message.Field{ID: id}
-		arena, kept.Name = keep(arena, l.Name)
-		arena, kept.Value = keep(arena, value)
-		r.Header.AddField(kept)
+		var name, kept []byte
+		arena, name = keep(arena, l.Name)
+		arena, kept = keep(arena, value)
+		r.Header.AddField(id, name, kept)
 	}
 	if r.Status == 0 {
 		return arena, ErrPseudo

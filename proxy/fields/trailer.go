@@ -25,10 +25,10 @@ func Trailer(s *Section, h *message.Header) *message.Error {
 		case !message.AllowedInTrailer(&message.Field{Name: bytesOf(l.Name), ID: id}):
 			continue
 		}
-		kept := message.Field{ID: id}
-		arena, kept.Name = keep(arena, l.Name)
-		arena, kept.Value = keep(arena, value)
-		h.AddField(kept)
+		var name, kept []byte
+		arena, name = keep(arena, l.Name)
+		arena, kept = keep(arena, value)
+		h.AddField(id, name, kept)
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func webSocketKey(req *message.Request) *message.Error {
 	var nonce [16]byte
 	rand.Read(nonce[:])
 	key := base64.StdEncoding.AppendEncode(make([]byte, 0, 24), nonce[:])
-	req.Header.AddField(message.Field{Name: keyName, Value: key, ID: message.SecWebSocketKey})
+	req.Header.AddField(message.SecWebSocketKey, keyName, key)
 	return nil
 }
 

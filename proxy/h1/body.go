@@ -21,8 +21,12 @@ type requestBody struct {
 }
 
 func (b *requestBody) reset() {
-	b.framed, b.err, b.touched, b.before = framed{}, nil, false, mark{}
-	b.rest.Store(0)
+	b.framed = framed{}
+	b.before = mark{}
+	b.err, b.touched = nil, false
+	if b.rest.Load() != 0 {
+		b.rest.Store(0)
+	}
 }
 
 // Read returns io.EOF together with the last bytes where it can.

@@ -184,15 +184,16 @@ func (c *chunks) quotedOctet(b byte) error {
 // trailers reads the trailer section in place: fill is called for more bytes.
 func (f *framed) trailers() error {
 	var l lines
+	var t message.Field
 	f.trailer.Reset()
 	for {
-		t, got, err := l.next(f.in.unread())
+		got, err := l.next(f.in.unread(), &t)
 		switch {
 		case err != nil:
 			return err
 		case got == field:
 			if message.AllowedInTrailer(&t) && !f.head.named(&t) {
-				f.trailer.AddField(t)
+				f.trailer.AddField(t.ID, t.Name, t.Value)
 			}
 		case got == end:
 			f.in.at += l.at

@@ -29,7 +29,8 @@ type framed struct {
 }
 
 func (f *framed) start(in *input, mode framing, length int64, head *facts, trailer *message.Header) {
-	*f = framed{in: in, mode: mode, left: length, head: head, trailer: trailer}
+	*f = framed{}
+	f.in, f.mode, f.left, f.head, f.trailer = in, mode, length, head, trailer
 	f.ended = mode == noBody
 }
 

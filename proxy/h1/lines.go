@@ -24,24 +24,24 @@ type lines struct {
 	count int
 }
 
-// next reads the field at the front. Its name and value are views into b.
-func (l *lines) next(b []byte) (f message.Field, got step, err error) {
+// next reads the field at the front into f. Its name and value are views into b.
+func (l *lines) next(b []byte, f *message.Field) (got step, err error) {
 	i := l.at
 	if i-l.begin > maxSection {
-		return f, more, errTooLarge
+		return more, errTooLarge
 	}
 	if i == len(b) {
-		return f, more, nil
+		return more, nil
 	}
 	if b[i] == '\r' {
 		return l.last(b)
 	}
 	colon := tokenEnd(b, i)
 	if colon == len(b) {
-		return f, more, l.incomplete(b)
+		return more, l.incomplete(b)
 	}
 	if b[colon] != ':' || colon == i {
-		return f, more, badName(b[i])
+		return more, badName(b[i])
 	}
 	from := colon + 1
 	for from < len(b) && (b[from] == ' ' || b[from] == '\t') {
@@ -49,36 +49,36 @@ func (l *lines) next(b []byte) (f message.Field, got step, err error) {
 	}
 	cr := textEnd(b, from)
 	if cr+1 >= len(b) && (cr == len(b) || b[cr] == '\r') {
-		return f, more, l.incomplete(b)
+		return more, l.incomplete(b)
 	}
 	if b[cr] != '\r' || b[cr+1] != '\n' {
-		return f, more, errLine
+		return more, errLine
 	}
 	l.at = cr + 2
 	if l.count++; l.count > maxFields {
-		return f, more, errTooMany
+		return more, errTooMany
 	}
 	for cr > from && (b[cr-1] == ' ' || b[cr-1] == '\t') {
 		cr--
 	}
 	f.Name, f.Value = b[i:colon:colon], b[from:cr:cr]
 	f.ID = message.Classify(f.Name)
-	return f, field, nil
+	return field, nil
 }
 
 // last reads the empty line.
-func (l *lines) last(b []byte) (f message.Field, got step, err error) {
+func (l *lines) last(b []byte) (got step, err error) {
 	switch i := l.at + 1; {
 	case i == len(b):
-		return f, more, l.incomplete(b)
+		return more, l.incomplete(b)
 	case b[i] != '\n':
-		return f, more, errLine
+		return more, errLine
 	}
 	l.at += 2
 	if l.at-l.begin > maxSection {
-		return f, more, errTooLarge
+		return more, errTooLarge
 	}
-	return f, end, nil
+	return end, nil
 }
 
 // incomplete is the limit for a line that has not ended.

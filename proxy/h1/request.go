@@ -28,8 +28,9 @@ func (h *requestHead) parse(b []byte, req *message.Request) (done bool, size int
 		}
 		h.lined, h.lines.at, h.lines.begin = true, n, n
 	}
+	var f message.Field
 	for {
-		f, got, err := h.lines.next(b)
+		got, err := h.lines.next(b, &f)
 		switch {
 		case err != nil:
 			return false, 0, refuseLine(err)
@@ -38,7 +39,7 @@ func (h *requestHead) parse(b []byte, req *message.Request) (done bool, size int
 		case got == end:
 			return true, h.lines.at, h.judge(req)
 		case endToEnd(f.ID):
-			req.Header.AddField(f)
+			req.Header.AddField(f.ID, f.Name, f.Value)
 		default:
 			h.note(&f)
 		}

@@ -25,8 +25,9 @@ func (h *responseHead) parse(b []byte, resp *message.Response) (done bool, size 
 		h.lined, h.lines.at, h.lines.begin = true, n, n
 		resp.Status = h.status
 	}
+	var f message.Field
 	for {
-		f, got, err := h.lines.next(b)
+		got, err := h.lines.next(b, &f)
 		switch {
 		case err != nil:
 			return false, 0, err
@@ -35,7 +36,7 @@ func (h *responseHead) parse(b []byte, resp *message.Response) (done bool, size 
 		case got == end:
 			return true, h.lines.at, h.judge(resp)
 		case endToEnd(f.ID) || f.ID == message.Host || f.ID == message.Expect:
-			resp.Header.AddField(f)
+			resp.Header.AddField(f.ID, f.Name, f.Value)
 		default:
 			h.note(&f)
 		}

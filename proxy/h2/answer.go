@@ -103,7 +103,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 		t := &c.ex.Response.Trailer
 		if t.Len() == 0 {
 			for _, f := range c.trailer.All() {
-				t.AddField(f)
+				t.AddField(f.ID, f.Name, f.Value)
 			}
 		}
 	}

@@ -24,7 +24,12 @@ type block struct {
 }
 
 func (b *block) init() {
-	b.dec = hpack.NewDecoder(headerTable, b.emit)
+	// Beyond the limits the rest is only followed, for the decoder's table.
+	b.dec = hpack.NewDecoder(headerTable, func(f hpack.HeaderField) {
+		if !b.section.Add(f.Name, f.Value) {
+			b.dec.SetEmitEnabled(false)
+		}
+	})
 	b.dec.SetMaxStringLength(maxEncoded)
 }
 
@@ -34,14 +39,6 @@ func (b *block) begin(id uint32, end bool) {
 	b.frames, b.encoded = 0, 0
 	b.section.Reset()
 	b.dec.SetEmitEnabled(true)
-}
-
-// emit takes one decoded field. Beyond the limits the rest is only followed,
-// for the decoder's table.
-func (b *block) emit(f hpack.HeaderField) {
-	if !b.section.Add(f.Name, f.Value) {
-		b.dec.SetEmitEnabled(false)
-	}
 }
 
 // write decodes a fragment. Empty fragments count too.

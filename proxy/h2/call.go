@@ -365,7 +365,7 @@ func (c *Call) deliver() error {
 	r := &c.ex.Response
 	r.Header.Reset()
 	for _, f := range c.response.Header.All() {
-		r.Header.AddField(f)
+		r.Header.AddField(f.ID, f.Name, f.Value)
 	}
 	r.Status, r.Length, r.Body = c.response.Status, c.response.Length, nil
 	if c.ex.Request.Upgrade != nil && r.Status/100 == 2 {

@@ -18,12 +18,18 @@ type Field struct {
 type Header struct{ fields []Field }
 
 // Add appends a field and classifies its name.
-func (h *Header) Add(name, value []byte) {
-	h.fields = append(h.fields, Field{name, value, Classify(name)})
-}
+func (h *Header) Add(name, value []byte) { h.AddField(Classify(name), name, value) }
 
 // AddField appends a field that is classified already.
-func (h *Header) AddField(f Field) { h.fields = append(h.fields, f) }
+func (h *Header) AddField(id ID, name, value []byte) {
+	n := len(h.fields)
+	if n == cap(h.fields) {
+		h.fields = append(h.fields, Field{})
+	}
+	h.fields = h.fields[:n+1]
+	f := &h.fields[n] // in place: a copy of a Field that was just made stalls the processor
+	f.Name, f.Value, f.ID = name, value, id
+}
 
 // AddString appends a field from constants or strings that outlive the
 // exchange. It copies nothing, so nobody may write into the slices of a Field.

@@ -247,9 +247,15 @@ func (ex *Exchange) Reset() {
 	ex.Request.Trailer.Reset()
 	ex.Response.Header.Reset()
 	ex.Response.Trailer.Reset()
-	ex.Request = Request{Header: ex.Request.Header, Trailer: ex.Request.Trailer}
-	ex.Response = Response{Header: ex.Response.Header, Trailer: ex.Response.Trailer}
-	ex.From, ex.Host, ex.Trace, ex.arena = netip.Addr{}, nil, Trace{}, ex.arena[:0]
+	// Each by itself: a copy of what was just put together stalls the processor.
+	header, trailer := ex.Request.Header, ex.Request.Trailer
+	ex.Request = Request{}
+	ex.Request.Header, ex.Request.Trailer = header, trailer
+	header, trailer = ex.Response.Header, ex.Response.Trailer
+	ex.Response = Response{}
+	ex.Response.Header, ex.Response.Trailer = header, trailer
+	ex.Trace = Trace{}
+	ex.From, ex.Host, ex.arena = netip.Addr{}, nil, ex.arena[:0]
 }
 
 // Scratch returns n zero-length bytes of capacity n that live as long as the

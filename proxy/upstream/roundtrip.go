@@ -63,8 +63,9 @@ func (p *Pool) attempt(ctx context.Context, ex *message.Exchange, w *wish) (*Lea
 			ex.Trace.Head = now.Sub(ex.Trace.Start)
 			b.answered(ex.Response.Status, now, took)
 			p.noteIdentity(&ex.Response)
-			c.lease = Lease{pool: p, backend: b, conn: c, client: ex.Client, known: b == w.sticky}
-			return &c.lease, nil
+			l := &c.lease
+			l.pool, l.backend, l.conn, l.client, l.known = p, b, c, ex.Client, b == w.sticky
+			return l, nil
 		}
 		c.end()
 		f.backend, f.waited = b, time.Since(c.began)
