@@ -196,7 +196,7 @@ func TestReadPipeThatCannot(t *testing.T) {
 			s, peer := piped(t, l)
 			c.prepare(s, peer)
 			if c.want == io.EOF || c.want == unix.ECONNRESET {
-				eventually(t, "the end of the peer", func() bool { return !s.Idle() })
+				eventually(t, "the end of the peer", func() bool { return ready(s.fd, unix.POLLRDHUP) != 0 })
 			}
 			if p, err := s.ReadPipe(PipeSize); p != nil || !errors.Is(err, c.want) {
 				t.Errorf("%v, %v; want no pipe and %v", p, err, c.want)

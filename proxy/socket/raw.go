@@ -31,6 +31,18 @@ func readOnce(fd int, p []byte) (int, error) {
 	}
 }
 
+// nothing asks whether there is nothing to read, not even an end or an error,
+// which may be lost by that. It costs less than ready.
+func nothing(fd int) bool {
+	for {
+		var b byte
+		_, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b)), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+		if errno != unix.EINTR {
+			return errno == unix.EAGAIN
+		}
+	}
+}
+
 // writeOnce is one write system call.
 func writeOnce(fd int, p []byte) (int, error) {
 	if len(p) > rawLimit {

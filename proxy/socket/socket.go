@@ -185,13 +185,22 @@ func netAddr(a netip.AddrPort) net.Addr {
 
 // Idle reports, without waiting, that the peer has neither sent anything nor
 // closed: an idle backend connection for which it is false must not be used
-// again. It asks the kernel; Quiet may do for less.
+// again, nor does a Read of it say why it has ended. It asks the kernel; Quiet
+// may do for less.
 func (s *Socket) Idle() bool {
 	if s.enter(0) != nil {
 		return false
 	}
 	defer s.leave()
-	return len(s.ahead) == 0 && !s.look()
+	if len(s.ahead) > 0 {
+		return false
+	}
+	s.in.seen()
+	if nothing(s.fd) {
+		return true
+	}
+	s.in.more()
+	return false
 }
 
 // look asks the kernel whether there is something to read.
