@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"encoding/base32"
-	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"strconv"
@@ -149,12 +147,18 @@ func (s *Snapshot) requestID(ex *message.Exchange) []byte {
 			return id
 		}
 	}
-	raw := binary.NativeEndian.AppendUint64(ex.Scratch(16), rand.Uint64()) // ChaCha8, seeded by the kernel
-	raw = binary.NativeEndian.AppendUint64(raw, rand.Uint64())
-	return idEncoding.AppendEncode(ex.Scratch(26), raw)
+	const half = 13 // letters for 64 bits
+	id := ex.Scratch(2 * half)[:2*half]
+	a, b := rand.Uint64(), rand.Uint64() // ChaCha8, seeded by the kernel
+	for i := range half {
+		id[i], id[half+i] = idLetters[a%32], idLetters[b%32]
+		a, b = a/32, b/32
+	}
+	return id
 }
 
-var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+// idLetters are digits and the letters that nobody takes for another.
+const idLetters = "0123456789abcdefghjkmnpqrstvwxyz"
 
 // isID reports whether an id can stand in logs and pages as it is.
 func isID(id []byte) bool {
