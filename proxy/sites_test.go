@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -383,6 +384,7 @@ func TestForwardingFields(t *testing.T) {
 		"Forwarded: for=6.6.6.6", "X-Real-IP: 6.6.6.6", "X_Real-IP: 6.6.6.6", "X-Request-Id: forged", "Connection: x-real-ip, via",
 	}
 	g := gateFor(nil)
+	ids := map[string]bool{}
 	for name, want := range map[string]string{"": "http", "a.test": "https"} {
 		r, body := g.get(name, "a.test:99", "/", forged...)
 		for _, line := range []string{"X-Forwarded-For: 127.0.0.1", "X-Forwarded-Proto: " + want, "X-Forwarded-Host: a.test:99", "X-Real-Ip: 127.0.0.1", "Host: a.test:99", "Via: 1.1 usher-"} {
@@ -398,6 +400,11 @@ func TestForwardingFields(t *testing.T) {
 		if name != "" && !strings.Contains(body, "X-Forwarded-Port: 8443") {
 			t.Error(body)
 		}
+		id := regexp.MustCompile("X-Request-Id: [0-9a-hjkmnp-tv-z]{26}\r").FindString(body)
+		if id == "" || ids[id] {
+			t.Errorf("request id %q in\n%s", id, body)
+		}
+		ids[id] = true
 		if r.Header.Get("Alt-Svc") != "" {
 			t.Error("Alt-Svc of a VM came through")
 		}

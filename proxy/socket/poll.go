@@ -24,7 +24,7 @@ const (
 type direction struct {
 	news     atomic.Uint32
 	timeout  milliseconds // of each wait, for writing alone
-	deadline atomic.Int64 // on the clock of now; 0 is none. Changed with mu held
+	deadline atomic.Int64 // on the clock of now; 0 is none. Changed with mu held, or by ReadUntil
 	bed      *bed         // made by the first sleep, with mu held
 }
 
