@@ -163,11 +163,17 @@ type mark struct {
 	touched bool
 }
 
+// mark remembers where b is.
+func (b *requestBody) mark() {
+	b.before.framed = b.framed
+	b.before.at, b.before.touched = b.in.at, b.touched
+}
+
 // ReadAhead is Read that never waits: no error and less than len(p) bytes mean
 // that more has not arrived. Unread takes it back.
 func (b *requestBody) ReadAhead(p []byte) (n int, err error) {
 	b.prefetch(len(p))
-	b.before = mark{b.framed, b.in.at, b.touched}
+	b.mark()
 	b.in.hold = true
 	defer func() { b.in.hold = false }()
 	n, err = b.Read(p)
@@ -186,7 +192,7 @@ func (b *requestBody) whole(limit int) []byte {
 		return nil
 	}
 	p = p[:b.left]
-	b.before = mark{b.framed, b.in.at, b.touched}
+	b.mark()
 	b.touched, b.left, b.ended = true, 0, true
 	b.in.at += len(p)
 	b.note(len(p), io.EOF)

@@ -98,9 +98,7 @@ func (x *exchange) openBody() {
 	x.body.start(&x.in, mode, r.Length, &x.head.facts, &r.Trailer)
 	x.body.rest.Store(r.Length)
 	r.Body = &x.body
-	x.conn.mu.Lock()
-	x.inBody, x.expecting = true, r.ExpectContinue
-	x.conn.mu.Unlock()
+	x.inBody, x.expecting = true, r.ExpectContinue // nobody else has x yet
 }
 
 // limited reports whether the request_body timeout counts. The caller holds
@@ -123,8 +121,8 @@ func (x *exchange) continued() {
 // finalHead is told that the final head is written: the body has no time
 // limit any more. It reports whether the client still waits for a 100.
 func (x *exchange) finalHead() (expecting bool) {
-	if x.ex.Request.Body == nil {
-		return false
+	if x.ex.Request.Body == nil || x.body.rest.Load() == 0 {
+		return false // nobody waits for more
 	}
 	x.conn.mu.Lock()
 	defer x.conn.mu.Unlock()

@@ -109,6 +109,19 @@ func TestFinalAnswerInsteadOfContinue(t *testing.T) {
 	}
 }
 
+// TestBodyBeforeContinue: a client that did not wait has nothing more to send,
+// whatever the answer is.
+func TestBodyBeforeContinue(t *testing.T) {
+	s := newScene(t, &defaults).start()
+	s.send("PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody")
+	vm := s.vm()
+	expect(t, vm, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody")
+	write(t, vm, "HTTP/1.1 401 Unauthorized\r\n"+date+"Content-Length: 0\r\n\r\n")
+	expect(t, s.client, "HTTP/1.1 401 Unauthorized\r\n"+date+"Content-Length: 0\r\n\r\n")
+	s.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	expect(t, vm, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+}
+
 func TestUpgradeWithSurplusBytes(t *testing.T) {
 	s := newScene(t, &defaults).start()
 	head := "GET /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
